@@ -1,0 +1,92 @@
+"""Score how likely each row is bias-conflicting, with a streaming detector on tapped features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from online_debias import seeds
+from online_debias.batch import Batch
+from online_debias.callback import Callback
+from online_debias.detectors import Detector, HalfSpaceTrees
+
+
+class ConflictScore(Callback):
+    """Publishes the conflict score of every row, and the bias value the biased view sees in it.
+
+    Rows are scored first and learned after, with the mass 1 / rate, so that drawing conflicting
+    samples more often does not make them common. The default tap is shallow: the bottleneck of a
+    model that is being debiased stops telling which samples conflict.
+
+    Signals: provides `conflict` in [0, 1] (argument `signal`) and, with a detector that has class
+    posteriors, `bias_group`, the class whose region the row lies in (argument `group_signal`).
+    Mixed rows, and all rows until the detector is ready, are published as not conflicting: score 0,
+    the target as bias value.
+    Records: `detect/mean_score`, the mean score of the batch.
+
+    Args:
+        detector: a class-conditional detector; half-space trees with label posteriors by default.
+        tap: name of the features.
+        signal: name of the published score.
+        group_signal: name of the published bias value.
+        name: unique in a run.
+
+    Raises:
+        ValueError: the detector ignores classes; conflicting samples are not rare in the pooled
+            features, so its scores would wreck training.
+
+    Example:
+        >>> ConflictScore().provides
+        ('conflict', 'bias_group')
+    """
+
+    def __init__(
+        self,
+        detector: Detector | None = None,
+        tap: str = "shallow",
+        signal: str = "conflict",
+        group_signal: str = "bias_group",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        self.detector = HalfSpaceTrees() if detector is None else detector
+        if not self.detector.class_conditional:
+            raise ValueError(
+                f"ConflictScore: the detector {type(self.detector).__name__} ignores classes, and "
+                "such scores find conflicting samples no better than chance; give it classes=True."
+            )
+        self.tap, self.signal, self.group_signal = tap, signal, group_signal
+        self.taps = (tap,)
+        self.provides = (signal, group_signal) if self.detector.has_posterior else (signal,)
+
+    def on_features(self, batch: Batch) -> None:
+        """Score, learn, publish."""
+        features = batch.features[self.tap].detach()
+        if not self.detector.n_features:
+            self._set_up(features.shape[1])
+        ready = self.detector.ready
+        mass = torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        score, posterior = self.detector.step(features, batch.targets, mass)
+        batch.publish(self.signal, torch.where(batch.mixed, 0.0, score))
+        if posterior is not None:
+            plain = batch.mixed if ready else torch.ones_like(batch.mixed)
+            group = torch.where(plain, batch.targets, posterior.argmax(1))
+            batch.publish(self.group_signal, group)
+        self.run.record("detect/mean_score", score.mean())
+
+    def _set_up(self, n_features: int) -> None:
+        run = self.run
+        self.detector.setup(
+            n_features, run.n_classes, run.device, seeds.derive(run.seed, self.name)
+        )
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the width of the features, 0 before the first step."""
+        return {"n_features": self.detector.n_features}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Make the detector's buffers, which are loaded after this."""
+        if state["n_features"]:
+            self._set_up(state["n_features"])

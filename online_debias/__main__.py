@@ -1,0 +1,7 @@
+"""`python -m online_debias` is the command `online-debias`."""
+
+import sys
+
+from online_debias.cli import main
+
+sys.exit(main())

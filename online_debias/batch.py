@@ -1,0 +1,87 @@
+"""One training step, as callbacks see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Batch:
+    """One training step: what is known of its rows, and what callbacks contribute to it.
+
+    Fields fill up in the order of the step's stages (see `Event`): `inputs` before the forward
+    pass, `logits` and `features` from `on_features` on, `losses` from `on_loss` on, `weights` once
+    the factors are composed. Bias annotations are not here: only monitors see them.
+    """
+
+    step: int
+    epoch: int
+    index: Tensor  # [B] int64, position in the training set; repeats allowed
+    inputs: Tensor  # [B, ...]
+    targets: Tensor  # [B] int64
+    rate: Tensor  # [B] how much oftener than uniform the row is drawn; 1 when not resampled
+    mixed: Tensor  # [B] bool, not a training image as it is: neither scored nor learned
+    logits: Tensor | None = None  # [B, C] float32
+    features: dict[str, Tensor] = field(default_factory=dict)  # tap -> [B, D], on the graph
+    losses: Tensor | None = None  # [B], on the graph
+    weights: Tensor | None = None  # [B]
+    signals: dict[str, Tensor] = field(default_factory=dict)  # published, detached
+    factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
+    terms: dict[str, Tensor] = field(default_factory=dict)  # scalar loss terms, by contributor
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.index)
+
+    def publish(self, name: str, value: Tensor) -> None:
+        """Publish a signal, one value a row, for the callbacks that require it.
+
+        Raises:
+            ValueError: `name` was published before in this step, or `value` has not `B` rows.
+        """
+        self.signals[name] = self._contribution("signal", name, value, self.signals)
+
+    def reweight(self, name: str, factor: Tensor) -> None:
+        """Multiply the rows' loss weights by a positive `factor` `[B]`; no gradient goes into it.
+
+        Raises:
+            ValueError: `name` contributed before in this step, or `factor` is not `[B]`.
+        """
+        if factor.ndim != 1:
+            raise ValueError(
+                f"The weight factor {name!r} has shape {tuple(factor.shape)}, expected "
+                f"({len(self)},): one number a row."
+            )
+        self.factors[name] = self._contribution("weight factor", name, factor, self.factors)
+
+    def add_loss(self, name: str, value: Tensor) -> None:
+        """Add the scalar `value`, with its graph, to the step's loss.
+
+        Raises:
+            ValueError: `name` contributed before in this step, or `value` is not a scalar.
+        """
+        if name in self.terms:
+            raise ValueError(f"Loss term {name!r} was added twice in one step; use one name each.")
+        if value.ndim:
+            raise ValueError(
+                f"Loss term {name!r} has shape {tuple(value.shape)}, expected a scalar; "
+                "reduce it with .mean() or .sum()."
+            )
+        self.terms[name] = value
+
+    def _contribution(
+        self, kind: str, name: str, value: Tensor, taken: dict[str, Tensor]
+    ) -> Tensor:
+        if name in taken:
+            raise ValueError(
+                f"The {kind} {name!r} was given twice in one step; give one of the callbacks "
+                "another name."
+            )
+        if value.ndim == 0 or len(value) != len(self):
+            raise ValueError(
+                f"The {kind} {name!r} has shape {tuple(value.shape)}, expected one value for each "
+                f"of the {len(self)} rows."
+            )
+        return value.detach()

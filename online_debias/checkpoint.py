@@ -1,0 +1,74 @@
+"""One file a checkpoint: written whole or not at all, read without unpickling anything."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write `data` to a temporary name beside `path`, then rename it.
+
+    Raises:
+        OSError: the disk is full or the folder unwritable; nothing half-written stays behind.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"Cannot write {path}: {error.strerror}; free some space or choose another folder "
+            "with --run",
+        ) from error
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Save `state` (tensors, numbers, strings and containers of them) to `path`.
+
+    Raises:
+        OSError: it cannot be written; a file that was there before is left as it is.
+    """
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Load a checkpoint that `save` wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is cut short, holds a pickled object, or is of another format.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {path}; name the folder of a run.")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds pickled objects, which are not loaded because they can run code; "
+            "use a checkpoint written by this library."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"{path} is cut short or not a checkpoint; delete it and use another one."
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is not a checkpoint of format {FORMAT}; use one written by this version."
+        )
+    return state

@@ -1,0 +1,76 @@
+"""The command `online-debias`: one function a subcommand; torch is imported when one runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from online_debias.errors import ConfigError, NonFiniteLossError
+
+_TRAIN_HELP = "one run; `train --help` lists every setting"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="online-debias",
+        description="Debias an image classifier during one training run, without bias labels.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    demo = commands.add_parser("demo", help="plain, two-step and online training, side by side")
+    demo.add_argument("--run", type=Path, default=Path("runs/demo"), help="folder to write")
+    demo.add_argument("--seed", type=int, default=0, help="of training and of the data")
+    demo.add_argument("--epochs", type=int, default=8, help="of each training")
+    commands.add_parser("train", help=_TRAIN_HELP, add_help=False)
+    evaluate = commands.add_parser("evaluate", help="group accuracies of a finished run's model")
+    evaluate.add_argument("run", type=Path, help="the run folder")
+    evaluate.add_argument(
+        "settings", nargs=argparse.REMAINDER, help="--data ... to measure on other data"
+    )
+    data = commands.add_parser("data", help="the data sets: what is known, what is found")
+    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions.add_parser("list", help="list the data sets")
+    check = actions.add_parser("check", help="look for a data set's files and count its images")
+    check.add_argument("name", help="its class, such as BiasedMNIST")
+    check.add_argument("--root", help="the folder that holds its files")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["train"]:
+        from online_debias.commands import train
+
+        return _plainly(train.command, arguments[1:])
+    given = _parser().parse_args(arguments)
+    if given.command == "demo":
+        from online_debias.commands import demo
+
+        return _plainly(demo.command, given.run, given.seed, given.epochs)
+    if given.command == "evaluate":
+        from online_debias.commands import evaluate
+
+        return _plainly(evaluate.command, given.run, given.settings)
+    from online_debias.commands import data
+
+    if given.action == "list":
+        return _plainly(data.show)
+    return _plainly(data.check, given.name, given.root)
+
+
+def _plainly(command: Callable[..., object], *arguments: object) -> int:
+    """Run a command; what the user can mend is one sentence, a defect keeps its traceback."""
+    sys.path.insert(0, str(Path.cwd()))  # where a user's own callbacks and models are
+    try:
+        command(*arguments)
+    except (ConfigError, NonFiniteLossError, OSError) as error:
+        print(f"online-debias: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "online-debias: stopped; go on from the last checkpoint with --resume.", file=sys.stderr
+        )
+        return 130
+    return 0

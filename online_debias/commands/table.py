@@ -1,0 +1,41 @@
+"""Finished runs side by side, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = {
+    "accuracy_unbiased": "unbiased",
+    "accuracy_worst_group": "worst group",
+    "accuracy_aligned": "aligned",
+    "accuracy_conflicting": "conflicting",
+    "detect_auroc": "AUROC",
+    "detect_average_precision": "AP",
+    "training_passes": "trainings",
+    "seconds_training": "seconds",
+}
+
+
+def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print one row a run: test accuracies of its last epoch, detection, and what it cost."""
+    table = Table(title="Test accuracy after the last epoch", title_justify="left")
+    table.add_column("method")
+    shown = [name for name in COLUMNS if any(name in run for run in runs)]
+    for name in shown:
+        table.add_column(COLUMNS[name], justify="right")
+    for run in runs:
+        oracle = " (oracle)" if run["oracle"] else ""
+        table.add_row(run["method"] + oracle, *(_cell(run.get(name)) for name in shown))
+    (console or Console()).print(table)
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.1f}" if value > 1 else f"{value:.3f}"

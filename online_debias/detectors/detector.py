@@ -1,0 +1,140 @@
+"""What a detector is: it scores rows of features, then learns them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Detector(nn.Module):
+    """Scores how likely a row of features is bias-conflicting, from the rows learned before it.
+
+    State is buffers (made by `setup`) and a few Python ints, so that device moves and exact resume
+    come for free. Nothing here has a gradient or waits for the device: rows are counted by shape.
+
+    Attributes:
+        class_conditional: False if scores ignore the targets. Such scores do not find
+            bias-conflicting samples, and as weights they wreck training.
+        has_posterior: whether `step` returns class posteriors, which give a pseudo bias label.
+        n_features: width of a row; 0 before `setup`.
+        n_classes: number of classes; 0 before `setup`.
+    """
+
+    class_conditional = True
+    has_posterior = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_features = 0
+        self.n_classes = 0
+
+    def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
+        """Make the buffers; what is random comes from `seed` alone, so every rank has the same.
+
+        Raises:
+            ValueError: if `n_features` or `n_classes` is below 1.
+        """
+        if n_features < 1 or n_classes < 1:
+            raise ValueError(
+                f"a detector needs at least 1 feature and 1 class, not {n_features} and {n_classes}"
+            )
+        self.n_features, self.n_classes = n_features, n_classes
+
+    @property
+    def ready(self) -> bool:
+        """Whether a score can differ from 0."""
+        raise NotImplementedError
+
+    @property
+    def due(self) -> bool:
+        """Whether the caller, having counted rows over all ranks, should call `fold` now."""
+        return False
+
+    def score(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return `[B]` float32 in [0, 1], high = bias-conflicting, 0 before `ready`; pure.
+
+        Args:
+            x: features `[B, D]`.
+            targets: classes `[B]` int64.
+        """
+        raise NotImplementedError
+
+    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
+        """Learn a batch.
+
+        Args:
+            x: features `[B, D]`.
+            targets: classes `[B]` int64.
+            mass: `[B]`, what a row counts for: 1 / (how much oftener than uniform it is drawn).
+                A row of mass 0 teaches nothing.
+            rows: size of the batch over all ranks. When given, the caller folds, as soon as `due`,
+                with the summed statistics; when None, the detector is alone and folds by itself.
+        """
+        raise NotImplementedError
+
+    def step(
+        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Score a batch, then learn it.
+
+        Returns:
+            The scores `[B]`, and p(class | features) `[B, C]` or None if the detector has none.
+        """
+        scores = self.score(x, targets)
+        self.learn(x, targets, mass, rows)
+        return scores, None
+
+    def additive(self) -> dict[str, Tensor]:
+        """Return the buffers of what was learned since the last fold; ranks' add up."""
+        return {}
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return copies of what was learned since the last fold; ranks' statistics add up."""
+        return {name: value.clone() for name, value in self.additive().items()}
+
+    @torch.no_grad()
+    def merge(self, statistics: Mapping[str, Tensor]) -> None:
+        """Add another rank's statistics to one's own; the seeds must be the same."""
+        for name, value in self.additive().items():
+            value += statistics[name]
+
+    def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
+        """Let later scores see what was learned since the last fold.
+
+        Args:
+            statistics: the sum over ranks of `statistics()`; one's own when None.
+        """
+        raise NotImplementedError
+
+    def _check(self, x: Tensor, targets: Tensor | None = None, mass: Tensor | None = None) -> None:
+        if not self.n_features:
+            raise ValueError(f"{type(self).__name__} has no buffers yet: call setup() first")
+        if x.dim() != 2 or x.shape[1] != self.n_features:
+            raise ValueError(
+                f"features have shape {list(x.shape)}, but this detector was set up for "
+                f"[rows, {self.n_features}]: flatten them, or set up another detector"
+            )
+        for name, value in (("targets", targets), ("mass", mass)):
+            if value is not None and value.shape != x.shape[:1]:
+                raise ValueError(
+                    f"{name} has shape {list(value.shape)}, but there are {len(x)} rows: "
+                    "give one value a row"
+                )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        tensors = {name: v for name, v in state_dict.items() if isinstance(v, Tensor)}
+        if not self.n_features and any(name.startswith(prefix) for name in tensors):
+            raise ValueError(f"{type(self).__name__} cannot load a state yet: call setup() first")
+        for name, own in self.state_dict().items():
+            saved = tensors.get(prefix + name)
+            if saved is not None and saved.shape != own.shape:
+                raise ValueError(
+                    f"the saved {prefix}{name} has shape {list(saved.shape)}, not "
+                    f"{list(own.shape)}: use the settings, classes and features it was saved with"
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

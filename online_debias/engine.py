@@ -1,0 +1,306 @@
+"""The stages of a step: wiring checks, events, loss and state; any training loop can drive it."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from online_debias import compose
+from online_debias.batch import Batch
+from online_debias.callback import Callback, Event, Monitor
+from online_debias.record import Recorder
+from online_debias.run import Run
+from online_debias.sampling import Rounds
+from online_debias.taps import Tap, Taps
+from online_debias.wiring import in_order, unique_names
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each row, `[B]`."""
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+class Engine:
+    """Runs callbacks and monitors inside a training loop, through four calls.
+
+    Args:
+        model: the classifier; its features are read by hooks.
+        callbacks: in any order.
+        monitors: in any order.
+        taps: name -> module path or `Tap`, beside the defaults "bottleneck" and "shallow".
+        n_samples: length of the training set.
+        n_classes: number of target classes.
+        criterion: `(logits, targets) -> losses [B]`, one a row.
+        bias: `[N]` bias annotations, for monitors (and oracle callbacks) only.
+        combine, normalize, clip: how weight factors become weights, see `compose.weights`.
+        seed: of everything random here.
+        max_steps: planned number of steps, if known.
+        log_every: steps between two reads of the recorded scalars.
+
+    Raises:
+        ValueError: the wiring cannot work: a cyclic or missing signal, two callbacks of one name,
+            an unknown tap, an oracle callback without annotations.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        >>> engine = Engine(model, n_samples=8, n_classes=2)
+        >>> batch = engine.start_step(torch.arange(3), torch.zeros(3, 4), torch.tensor([0, 1, 1]))
+        >>> loss = engine.loss(batch, model(batch.inputs))
+        >>> loss.backward()  # then optimizer.step()
+        >>> engine.end_step(batch)
+        >>> engine.end_epoch()
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        callbacks: Iterable[Callback] = (),
+        monitors: Iterable[Monitor] = (),
+        *,
+        n_samples: int,
+        n_classes: int,
+        taps: Mapping[str, str | Tap] | None = None,
+        criterion: Criterion = cross_entropy,
+        bias: Tensor | None = None,
+        combine: compose.Combine = "product",
+        normalize: compose.Normalize = "batch",
+        clip: tuple[float, float] = (0.0, math.inf),
+        seed: int = 0,
+        max_steps: int | None = None,
+        log_every: int = 50,
+    ) -> None:
+        self.callbacks = in_order(callbacks)
+        self.monitors = list(monitors)
+        unique_names(self.callbacks)
+        device = next((p.device for p in model.parameters()), None)
+        if device is None:
+            raise ValueError(f"The model {type(model).__name__} has no parameters to train.")
+        self.recorder = Recorder(device)
+        self.run = Run(n_samples, n_classes, device, seed, self._record, max_steps)
+        self.sampling = Rounds(self.run)
+        self.taps = Taps(model, taps, {name for call in self.callbacks for name in call.taps})
+        self.oracle = any(callback.uses_annotations for callback in self.callbacks)
+        self._criterion = criterion
+        self._compose = (combine, normalize, clip)
+        self._log_every = log_every
+        self._bias = None if bias is None else bias.to(device)
+        self._started = self._in_epoch = False
+        self._rows, self._opened = 0, 0.0
+        self._listeners = {
+            event: [c for c in self.callbacks if _overrides(c, event)] for event in Event
+        }
+        if self.oracle and bias is None:
+            name = next(c.name for c in self.callbacks if c.uses_annotations)
+            raise ValueError(
+                f"Callback {name!r} reads bias labels, but the data has none; use data with bias "
+                "annotations or leave the callback out."
+            )
+        for callback in self.callbacks:
+            callback.run = self.run
+            if callback.uses_annotations:
+                callback.bias = self._bias
+            callback.setup(self.run)
+            callback.to(device)
+
+    # The four calls of a loop.
+
+    def start_step(self, index: Tensor, inputs: Tensor, targets: Tensor) -> Batch:
+        """Open a step with rows `index` `[B]` of the training set; forward `batch.inputs` next."""
+        if not self._started:
+            self._started = True
+            self._emit(Event.FIT_START, self.run)
+        if not self._in_epoch:
+            self._in_epoch = True
+            self.sampling.check_in_use()
+            self._emit(Event.EPOCH_START, self.run)
+        device = self.run.device
+        self._opened = time.perf_counter()
+        self._rows = len(index)  # callbacks may append others
+        index = index.to(device, non_blocking=True)
+        batch = Batch(
+            step=self.run.step,
+            epoch=self.run.epoch,
+            index=index,
+            inputs=inputs.to(device, non_blocking=True),
+            targets=targets.to(device, non_blocking=True),
+            rate=self.sampling.rate_of(index),
+            mixed=torch.zeros(len(index), dtype=torch.bool, device=device),
+        )
+        self._emit(Event.BATCH, batch)
+        self.taps.start()
+        return batch
+
+    def loss(self, batch: Batch, logits: Tensor) -> Tensor:
+        """Return the scalar to call `backward` on, from the model's `logits` `[B, C]`."""
+        if logits.ndim != 2 or logits.shape != (len(batch), self.run.n_classes):
+            raise ValueError(
+                f"The model returned logits of shape {tuple(logits.shape)}, expected "
+                f"({len(batch)}, {self.run.n_classes}): rows x classes."
+            )
+        with torch.autocast(batch.index.device.type, enabled=False):  # losses stay in float32
+            batch.logits = logits.float()
+            batch.features = {name: x.float() for name, x in self.taps.finish().items()}
+            self._emit(Event.FEATURES, batch)
+            batch.losses = self._criterion(batch.logits, batch.targets)
+            self._emit(Event.LOSS, batch)
+            self.run.record("train/loss", batch.losses.detach().mean())
+            total = self._weighted(batch)
+            for name in sorted(batch.terms):
+                self.run.record(f"terms/{name}", batch.terms[name].detach())
+                total = total + batch.terms[name]
+        return total
+
+    def end_step(self, batch: Batch) -> None:
+        """Close a step, after the optimizer's."""
+        self._emit(Event.STEP_END, batch)
+        assert batch.logits is not None
+        right = batch.logits.detach().argmax(1) == batch.targets
+        self.run.record("train/accuracy", right.float().mean())
+        self.run.record("time/step_ms", 1e3 * (time.perf_counter() - self._opened))
+        if self.monitors:
+            seen = _detached(batch)
+            bias = None if self._bias is None else self._bias[batch.index]
+            self.watch("on_step_end", seen, bias, self.run)
+        self.sampling.consumed += self._rows
+        self.run.step += 1
+        if self.run.step % self._log_every == 0:
+            self.flush()
+
+    def end_epoch(self) -> None:
+        """Close an epoch; the next one is drawn from the sampling tables as they stand now."""
+        self.flush()  # a loss that is not finite is found before anyone builds on the epoch
+        self._emit(Event.EPOCH_END, self.run)
+        self.flush()
+        self.run.epoch += 1
+        self.sampling.next_round()
+        self._in_epoch = False
+
+    # What a loop may need besides.
+
+    def sampler(self, seed: int | None = None) -> Rounds:
+        """Return the sampler for the loader; `resample` has no effect without it."""
+        if seed is not None:
+            self.sampling.seed = seed
+        return self.sampling
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Parameters of the callbacks, for the optimizer."""
+        return [p for callback in self.callbacks for p in callback.parameters()]
+
+    def end_fit(self) -> None:
+        """Close the fit: the last records are read and monitors close their files."""
+        self.flush()
+        self._emit(Event.FIT_END, self.run)
+
+    def flush(self) -> None:
+        """Read the recorded scalars and hand them to the monitors."""
+        scalars = self.recorder.flush()
+        if scalars:
+            self.watch("on_scalars", scalars, self.run)
+
+    def watch(self, hook: str, *args: Any) -> None:
+        """Tell the monitors; one that fails is reported and dropped, training goes on."""
+        for monitor in list(self.monitors):
+            try:
+                getattr(monitor, hook)(*args)
+            except Exception as error:  # whatever a monitor does must not end a training run
+                self.monitors.remove(monitor)
+                warnings.warn(
+                    f"Monitor {type(monitor).__name__} failed in {hook} at step {self.run.step} "
+                    f"and is switched off: {type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of callbacks, monitors, sampling and progress: tensors, numbers and strings."""
+        self.flush()
+        self.watch("on_save", self.run)
+        return {
+            "progress": {"step": self.run.step, "epoch": self.run.epoch, "open": self._in_epoch},
+            "callbacks": {c.name: dict(c.state_dict()) for c in self.callbacks},
+            "monitors": {type(m).__name__: m.state_dict() for m in self.monitors},
+            "sampling": self.sampling.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            ValueError: the state is of a run with other callbacks; names them.
+        """
+        saved, here = set(state["callbacks"]), {callback.name for callback in self.callbacks}
+        if saved != here:
+            raise ValueError(
+                f"The checkpoint was written with callbacks {_listed(saved)}, this run has "
+                f"{_listed(here)}; resume with the recipe the run was started with."
+            )
+        for callback in self.callbacks:
+            callback.load_state_dict(state["callbacks"][callback.name])
+        for monitor in self.monitors:
+            monitor.load_state_dict(state["monitors"].get(type(monitor).__name__, {}))
+        self.sampling.load_state_dict(state["sampling"])
+        progress = state["progress"]
+        self.run.step, self.run.epoch = progress["step"], progress["epoch"]
+        self._in_epoch = progress["open"]
+
+    def _weighted(self, batch: Batch) -> Tensor:
+        assert batch.losses is not None
+        if not batch.factors:
+            self.run.record("weights/ess", 1.0)
+            return batch.losses.mean()
+        for name in sorted(batch.factors):
+            self.run.record(f"weights/{name}", batch.factors[name].mean())
+        batch.weights = compose.weights(batch.factors, *self._compose)
+        self.run.record("weights/ess", compose.effective_sample_size(batch.weights))
+        self.run.record("weights/max", batch.weights.max())
+        return (batch.weights * batch.losses).mean()
+
+    def _record(self, name: str, value: Tensor | float) -> None:
+        self.recorder.add(self.run.step, self.run.epoch, name, value)
+
+    def _emit(self, event: Event, *args: Any) -> None:
+        for callback in self._listeners[event]:
+            start = time.perf_counter()
+            try:
+                getattr(callback, event.value)(*args)
+            except Exception as error:
+                note = f"in callback {callback.name!r} at {event.value}, step {self.run.step}"
+                if hasattr(error, "add_note"):
+                    error.add_note(note)
+                raise
+            self._record(f"time/{callback.name}_ms", 1e3 * (time.perf_counter() - start))
+        if event in (Event.FIT_START, Event.EPOCH_START, Event.EPOCH_END, Event.FIT_END):
+            self.watch(event.value, *args)
+
+
+def _overrides(callback: Callback, event: Event) -> bool:
+    own = getattr(type(callback), event.value, None)
+    return own is not None and own is not getattr(Callback, event.value, None)
+
+
+def _detached(batch: Batch) -> Batch:
+    return replace(
+        batch,
+        inputs=batch.inputs.detach(),
+        logits=None if batch.logits is None else batch.logits.detach(),
+        losses=None if batch.losses is None else batch.losses.detach(),
+        features={name: x.detach() for name, x in batch.features.items()},
+        signals=dict(batch.signals),
+        factors=dict(batch.factors),
+        terms={name: x.detach() for name, x in batch.terms.items()},
+    )
+
+
+def _listed(names: Sequence[str] | set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,194 @@
+"""What a method does with its settings: one training run, or several."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from online_debias import checkpoint, compose, seeds
+from online_debias.callback import Callback, Monitor
+from online_debias.data import Images, Source
+from online_debias.engine import Criterion, cross_entropy
+from online_debias.errors import plainly
+from online_debias.taps import Tap
+from online_debias.trainer import Precision, Schedule, Trainer
+
+
+@dataclass
+class Settings:
+    """Settings of a run; each is a key in YAML and an option on the command line.
+
+    Args:
+        method: name of a recipe; it sets the pipeline, the callbacks and the taps.
+        data: the data set, by class.
+        model: the network, by class; it is given the number of classes.
+        pipeline: what is trained: one run, or the two of a two-step method.
+        callbacks: what changes the run, each by class.
+        taps: name -> module path (or path, pool and reads) of features that callbacks read.
+        epochs: passes over the training set.
+        batch_size: rows a step.
+        lr: peak learning rate.
+        weight_decay: decoupled weight decay.
+        schedule: of the learning rate.
+        precision: bfloat16 runs the model under autocast.
+        channels_last: memory format of model and images.
+        combine: how weight factors become one weight.
+        normalize: scale the weights to mean 1 over the batch, or not.
+        clip: bounds of the composed weight, before it is scaled.
+        device: where to train; auto takes a GPU if there is one.
+        seed: of initial weights and of everything random in training; the data has its own.
+        save_every: steps between two checkpoints, beside those at the end of every epoch.
+        log_every: steps between two reads of the recorded scalars.
+        run: the run folder; runs/<method> by default.
+    """
+
+    data: Source
+    model: Callable[[int], nn.Module]
+    pipeline: Pipeline
+    method: str = "online"
+    callbacks: list[Callback] = field(default_factory=list)
+    taps: dict[str, str | Tap] = field(default_factory=dict)
+    epochs: int = 12
+    batch_size: int = 128
+    lr: float = 4e-3
+    weight_decay: float = 0.0
+    schedule: Schedule = "one-cycle"
+    precision: Precision = "float32"
+    channels_last: bool = True
+    combine: compose.Combine = "product"
+    normalize: compose.Normalize = "batch"
+    clip: tuple[float, float] = (0.0, math.inf)
+    device: str = "auto"
+    seed: int = 0
+    save_every: int | None = None
+    log_every: int = 50
+    run: Path | None = None
+
+    @property
+    def run_folder(self) -> Path:
+        """The run folder."""
+        return self.run or Path("runs") / self.method
+
+
+Watch = Callable[[str, Path, Images], list[Monitor]]
+
+
+@dataclass
+class Fitted:
+    """What a pipeline leaves behind.
+
+    Attributes:
+        trainers: all trainings, the last one's model is the result.
+        detection: auroc and average precision of the method's own score, {} if it has none.
+    """
+
+    trainers: list[Trainer]
+    detection: dict[str, float]
+
+
+class Job:
+    """Settings with their splits, ready to make trainers.
+
+    Args:
+        settings: what to train.
+        folder: the run folder; made when the first trainer is ready.
+        text: the settings as YAML, for config.yaml.
+        watch: makes the monitors of a training, from a title, its folder and its images.
+        resume: go on from checkpoints that are there.
+    """
+
+    def __init__(
+        self, settings: Settings, folder: Path, text: str, watch: Watch, resume: bool
+    ) -> None:
+        self.settings, self.folder, self._text = settings, folder, text
+        self._watch, self._resume = watch, resume
+        self.train = settings.data.train()
+        splits = {"validation": settings.data.validation(), "test": settings.data.test()}
+        self.evaluate_on = {name: data for name, data in splits.items() if data is not None}
+
+    def trainer(
+        self,
+        stage: str = "",
+        callbacks: Iterable[Callback] = (),
+        criterion: Criterion = cross_entropy,
+    ) -> Trainer:
+        """Return a trainer with fresh weights; it goes on from its checkpoint when resuming.
+
+        Args:
+            stage: name of a sub-folder for trainings before the last one, "" for the last.
+            callbacks: what changes this training.
+            criterion: loss of each row.
+        """
+        settings, folder = self.settings, self.folder / stage
+        title = f"{settings.method} ({stage})" if stage else settings.method
+        torch.manual_seed(seeds.derive(settings.seed, "weights", stage))
+        with plainly():
+            trainer = Trainer(
+                settings.model(len(self.train.classes)),
+                self.train,
+                callbacks,
+                self._watch(title, folder, self.train),
+                evaluate_on=self.evaluate_on,
+                taps=settings.taps,
+                criterion=criterion,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                lr=settings.lr,
+                weight_decay=settings.weight_decay,
+                schedule=settings.schedule,
+                precision=settings.precision,
+                channels_last=settings.channels_last,
+                combine=settings.combine,
+                normalize=settings.normalize,
+                clip=settings.clip,
+                device=device_of(settings.device),
+                seed=settings.seed,
+                run=folder,
+                save_every=settings.save_every,
+                log_every=settings.log_every,
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_whole(self.folder / "config.yaml", self._text.encode())
+        if self._resume and (folder / "last.pt").exists():
+            with plainly():
+                trainer.load_state_dict(checkpoint.load(folder / "last.pt", trainer.device))
+        return trainer
+
+
+def device_of(name: str) -> str:
+    """Return the device called `name`; "auto" is a GPU if there is one."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+class Pipeline(ABC):
+    """What a method trains, in which order."""
+
+    @abstractmethod
+    def fit(self, job: Job) -> Fitted:
+        """Train."""
+
+
+class OneRun(Pipeline):
+    """One ordinary training run, with the callbacks of the settings."""
+
+    def fit(self, job: Job) -> Fitted:
+        """Train once."""
+        trainer = job.trainer(callbacks=job.settings.callbacks)
+        trainer.fit()
+        return Fitted([trainer], _online_detection(trainer))
+
+
+def _online_detection(trainer: Trainer) -> dict[str, float]:
+    found: Mapping[str, Any] = {}
+    for monitor in trainer.engine.monitors:
+        found = getattr(monitor, "quality", found)
+    return dict(found)

@@ -1,0 +1,1 @@
+"""Methods as YAML: what `--method NAME` stands for."""

@@ -1,0 +1,135 @@
+"""Which samples are drawn next: a whole round at a time, from the sampling tables as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from online_debias import compose, seeds
+from online_debias.run import Run
+
+
+class Indexed(Dataset[tuple[int, Any, Any]]):
+    """Any map-style data set of `(input, target)`, as `(index, input, target)`.
+
+    Example:
+        >>> Indexed([("a", 0), ("b", 1)])[1]
+        (1, 'b', 1)
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any, Any]:
+        """Return the sample with its position."""
+        inputs, target = self.dataset[index]
+        return index, inputs, target
+
+
+def systematic(rate: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw `N` positions, in random order, sample i `floor(rate_i)` or `ceil(rate_i)` times.
+
+    Systematic resampling (Carpenter, Clifford, Fearnhead 1999): one offset, evenly spaced picks
+    along the cumulated rates. Its expectation is that of drawing with replacement, its variance
+    the least; equal rates give a permutation.
+
+    Args:
+        rate: `[N]` float64 on the CPU, mean 1.
+        generator: a CPU generator.
+
+    Example:
+        >>> rate = torch.tensor([2.0, 0.0, 1.5, 0.5], dtype=torch.float64)
+        >>> systematic(rate, torch.Generator().manual_seed(0)).bincount(minlength=4)[:2]
+        tensor([2, 0])
+    """
+    n = len(rate)
+    offset = torch.rand(1, generator=generator, dtype=torch.float64)
+    picks = torch.arange(n, dtype=torch.float64) + offset
+    drawn = torch.searchsorted(rate.cumsum(0), picks, right=True).clamp_max(n - 1)
+    return drawn[torch.randperm(n, generator=generator)]
+
+
+class Rounds(Sampler[int]):
+    """Draws a round (one pass of the loader) at its start, so prefetching never crosses a change.
+
+    The stream of indices is the same for any number of workers. The position that is saved is
+    what was consumed, never what was prefetched. Ranks take every `world_size`-th index.
+
+    Args:
+        run: whose `resample` tables are drawn from.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.seed = run.seed
+        self.round = 0
+        self.consumed = 0  # rows of this round that were trained on, on this rank
+        self._run = run
+        self._rate: Tensor | None = None  # [N] float64, None for equal rates
+        self._drawn = False
+
+    def __len__(self) -> int:
+        """Rows of a whole round, on this rank."""
+        return len(range(self._run.rank, self._run.n_samples, self._run.world_size))
+
+    def __iter__(self) -> Iterator[int]:
+        """Draw the round and go through what is left of it."""
+        return iter(self.indices().tolist())
+
+    def indices(self) -> Tensor:
+        """Draw the round; return what is left of it for this rank, int64 on the CPU."""
+        run = self._run
+        if self.consumed == 0:  # a round that is gone on with keeps the rate it began with
+            self._rate = compose.rates(run.tables) if run.tables else None
+        self._drawn = True
+        stream = seeds.generator("cpu", self.seed, "round", self.round)
+        if self._rate is None:
+            order = torch.randperm(run.n_samples, generator=stream)
+        else:
+            order = systematic(self._rate.cpu(), stream)
+        return order[run.rank :: run.world_size][self.consumed :]
+
+    def rate_of(self, index: Tensor) -> Tensor:
+        """`[B]` float32, how much oftener than uniform the samples are drawn in this round."""
+        if self._rate is None:
+            return torch.ones(len(index), device=index.device)
+        return self._rate[index].float()
+
+    def next_round(self) -> None:
+        """Begin the next round."""
+        self.round += 1
+        self.consumed = 0
+
+    def check_in_use(self) -> None:
+        """Raise RuntimeError when callbacks resample but the loader does not ask this sampler."""
+        if self._run.tables and not self._drawn:
+            names = ", ".join(sorted(self._run.tables))
+            raise RuntimeError(
+                f"Callback {names} resamples, but the loader draws by itself; give the DataLoader "
+                "sampler=engine.sampler()."
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Position, the rate of the round under way, and the tables for the next."""
+        return {
+            "seed": self.seed,
+            "round": self.round,
+            "consumed": self.consumed,
+            "rate": self._rate,
+            "tables": {name: table.clone() for name, table in self._run.tables.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.seed, self.round = state["seed"], state["round"]
+        self.consumed = state["consumed"]
+        device = self._run.device
+        self._rate = None if state["rate"] is None else state["rate"].to(device)
+        self._run.tables = {name: table.to(device) for name, table in state["tables"].items()}

@@ -1,0 +1,253 @@
+"""The training loop, top to bottom, written over the engine's calls."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from online_debias import checkpoint, compose, seeds
+from online_debias.callback import Callback, Monitor
+from online_debias.data.images import Images
+from online_debias.engine import Criterion, Engine, cross_entropy
+from online_debias.loading import DeviceLoader
+from online_debias.metrics import Report, group_accuracies, group_metrics
+from online_debias.taps import Tap
+
+Precision = Literal["float32", "bfloat16"]
+Schedule = Literal["one-cycle", "constant"]
+
+
+class Trainer:
+    """Trains one model on one image set, in one run.
+
+    Adam with a one-cycle schedule; the last, incomplete batch of a round is left out. On the CPU,
+    and with the same build of torch, a run is reproduced bit for bit, also after a resume.
+
+    Args:
+        model: the classifier; moved to `device`.
+        train: training images; their bias annotations reach monitors and oracle callbacks only.
+        callbacks, monitors, taps, criterion, combine, normalize, clip: see `Engine`.
+        evaluate_on: split name -> images, evaluated at the end of every epoch.
+        epochs, batch_size: as usual; the batch size is that of one rank.
+        lr: peak learning rate.
+        weight_decay: decoupled, as in AdamW.
+        schedule: "one-cycle" (cosine up in 30 % of the steps, then down) or "constant".
+        precision: "bfloat16" runs the model under autocast; losses stay in float32.
+        channels_last: memory format of model and images.
+        device: where to train.
+        seed: of everything random here, except the model's initial weights.
+        run: folder for checkpoints; None writes nothing.
+        save_every: steps between two checkpoints, beside those at the end of every epoch.
+        log_every: steps between two reads of the recorded scalars.
+
+    Raises:
+        ValueError: a setting is out of range, or the batch is larger than the data.
+
+    Attributes:
+        engine: the engine; it exists before `fit`.
+        seconds_training: time spent in training steps so far, in seconds, without evaluations.
+        samples_seen: rows trained on so far, on this rank.
+        reports: split name -> the latest evaluation.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Images,
+        callbacks: Iterable[Callback] = (),
+        monitors: Iterable[Monitor] = (),
+        *,
+        evaluate_on: Mapping[str, Images] | None = None,
+        taps: Mapping[str, str | Tap] | None = None,
+        criterion: Criterion = cross_entropy,
+        epochs: int = 12,
+        batch_size: int = 128,
+        lr: float = 4e-3,
+        weight_decay: float = 0.0,
+        schedule: Schedule = "one-cycle",
+        precision: Precision = "float32",
+        channels_last: bool = True,
+        combine: compose.Combine = "product",
+        normalize: compose.Normalize = "batch",
+        clip: tuple[float, float] = (0.0, math.inf),
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        run: Path | None = None,
+        save_every: int | None = None,
+        log_every: int = 50,
+    ) -> None:
+        _check(epochs=epochs, batch_size=batch_size, lr=lr, log_every=log_every)
+        self.device = torch.device(device)
+        self.epochs, self.precision, self.run_folder = epochs, precision, run
+        self.save_every = save_every
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
+        self.engine = Engine(
+            self.model,
+            callbacks,
+            monitors,
+            n_samples=len(train),
+            n_classes=len(train.classes),
+            taps=taps,
+            criterion=criterion,
+            bias=train.bias,
+            combine=combine,
+            normalize=normalize,
+            clip=clip,
+            seed=seed,
+            log_every=log_every,
+        )
+        sampler = self.engine.sampler()
+        if batch_size > len(sampler):
+            raise ValueError(
+                f"The batch size {batch_size} is larger than the {len(sampler)} training images; "
+                "choose a smaller --batch_size."
+            )
+        self.loader = DeviceLoader(train.to(self.device), batch_size, sampler, channels_last)
+        splits = evaluate_on or {}
+        self.evaluate_on = {name: data.to(self.device) for name, data in splits.items()}
+        self.engine.run.max_steps = epochs * len(self.loader)
+        parameters = [{"params": list(self.model.parameters()), "lr": lr}]
+        for callback in self.engine.callbacks:
+            if own := list(callback.parameters()):
+                parameters.append({"params": own, "lr": lr * callback.lr_scale})
+        self.optimizer = torch.optim.AdamW(parameters, weight_decay=weight_decay, fused=True)
+        self.schedule = (
+            torch.optim.lr_scheduler.OneCycleLR(
+                self.optimizer,
+                [group["lr"] for group in self.optimizer.param_groups],
+                total_steps=self.engine.run.max_steps,
+            )
+            if schedule == "one-cycle"
+            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
+        )
+        self.seconds_training, self.samples_seen = 0.0, 0
+        self.reports: dict[str, Report] = {}
+        self.best: float | None = None
+
+    def fit(self) -> None:
+        """Train to the last epoch, from where a loaded checkpoint left off.
+
+        Raises:
+            NonFiniteLossError: the loss became NaN; the last good checkpoint is kept.
+            OSError: a checkpoint cannot be written; the one before it is kept.
+        """
+        if self.engine.run.step == 0:
+            torch.manual_seed(seeds.derive(self.engine.run.seed, "dropout"))
+            self.save("last.pt")  # shows at once whether the folder can be written
+        try:
+            while self.engine.run.epoch < self.epochs and not self.engine.run.stop_reason:
+                self._epoch()
+                for split in self.evaluate_on:
+                    self.evaluate(split)
+                self._save_best()
+                self.save("last.pt")
+            self.engine.end_fit()
+        except BaseException as error:
+            self.engine.watch("on_exception", self.engine.run, error)
+            self.engine.watch("on_fit_end", self.engine.run)
+            raise
+
+    def _epoch(self) -> None:
+        self.model.train()
+        start = time.perf_counter()
+        for index, images, targets in self.loader:
+            self._step(index, images, targets)
+            if self.save_every and self.engine.run.step % self.save_every == 0:
+                self.save("last.pt")
+        self.engine.end_epoch()  # reads the records, so it waits for the device
+        self.seconds_training += time.perf_counter() - start
+
+    def _step(self, index: Tensor, images: Tensor, targets: Tensor) -> None:
+        batch = self.engine.start_step(index, images, targets)
+        with torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16"):
+            logits = self.model(batch.inputs)
+        loss = self.engine.loss(batch, logits)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.engine.end_step(batch)
+        self.samples_seen += len(index)
+
+    def evaluate(self, split: str) -> Report:
+        """Measure a split of `evaluate_on` and tell the monitors."""
+        data, run = self.evaluate_on[split], self.engine.run
+        predictions = predict(self.model, data, self.format).argmax(1)
+        targets = data.targets.cpu()
+        bias = None if data.bias is None else data.bias.cpu()
+        metrics = group_metrics(predictions, targets, bias)
+        groups = {} if bias is None else group_accuracies(predictions, targets, bias)
+        self.reports[split] = Report(split, run.step, run.epoch, metrics, groups)
+        self.engine.watch("on_evaluate", self.reports[split], run)
+        return self.reports[split]
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint to the run folder, if there is one, on rank 0."""
+        if self.run_folder is not None and self.engine.run.rank == 0:
+            checkpoint.save(self.run_folder / name, self.state_dict())
+
+    def _save_best(self) -> None:
+        """Keep the model of the epoch that is most accurate on the biased validation split."""
+        if "validation" in self.reports:
+            accuracy = self.reports["validation"].metrics["accuracy"]
+            if self.best is None or accuracy > self.best:
+                self.best = accuracy
+                self.save("best.pt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on bit for bit."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "engine": self.engine.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cost": {"seconds": self.seconds_training, "samples": self.samples_seen},
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` returned.
+
+        Raises:
+            ValueError: the state is of another recipe or model.
+        """
+        self.engine.load_state_dict(state["engine"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                "The checkpoint is of another model or recipe; resume with the settings the run "
+                f"was started with ({str(error).splitlines()[-1].strip()})"
+            ) from error
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"].cpu())
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state_all([random.cpu() for random in state["random_cuda"]])
+        self.seconds_training = state["cost"]["seconds"]
+        self.samples_seen = state["cost"]["samples"]
+        self.best = state["best"]
+
+
+def _check(**settings: float) -> None:
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value}, expected a number above 0.")
+
+
+@torch.no_grad()
+def predict(model: nn.Module, data: Images, memory_format: torch.memory_format) -> Tensor:
+    """Return the logits `[N, C]` of a set, on the CPU; the model is left in evaluation mode."""
+    model.eval()
+    batches = data.images.split(1000)
+    logits = [model(Images.to_float(x).contiguous(memory_format=memory_format)) for x in batches]
+    return torch.cat(logits).cpu()

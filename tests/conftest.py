@@ -1,0 +1,69 @@
+"""A small biased image set that trains in a second; one thread, so that tests do not compete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from online_debias.callback import Callback
+from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample
+from online_debias.data import Images
+from online_debias.detectors import HalfSpaceTrees
+from online_debias.models import SmallConvNet
+
+torch.set_num_threads(1)
+
+CLASSES = ("bar", "cross", "ring")
+COLOURS = torch.tensor([[230, 40, 40], [40, 230, 40], [40, 40, 230]], dtype=torch.uint8)
+
+
+def make_images(n: int = 240, rho: float = 0.9, seed: int = 0) -> Images:
+    """Noisy shapes on a background whose colour agrees with the class in a share rho of images."""
+    stream = torch.Generator().manual_seed(seed)
+    targets = torch.arange(n) % 3
+    other = (targets + torch.randint(1, 3, (n,), generator=stream)) % 3
+    bias = torch.where(torch.rand(n, generator=stream) < rho, targets, other)
+    shapes = torch.zeros(3, 12, 12, dtype=torch.bool)
+    shapes[0, 2:10, 5:7] = True
+    shapes[1, 5:7, 2:10] = shapes[1, 2:10, 5:7] = True
+    shapes[2, 2:10, 2:10] = True
+    shapes[2, 4:8, 4:8] = False
+    images = COLOURS[bias][:, :, None, None].expand(n, 3, 12, 12).clone()
+    images[shapes[targets][:, None].expand_as(images)] = 250
+    noise = torch.randint(-20, 21, images.shape, generator=stream)
+    pixels = (images.int() + noise).clamp(0, 255).to(torch.uint8)
+    return Images(pixels, targets, bias, CLASSES)
+
+
+def make_model() -> nn.Module:
+    """The same small network with the same weights, each time."""
+    torch.manual_seed(0)
+    return SmallConvNet(3, widths=(8, 8, 8))
+
+
+def make_recipe() -> list[Callback]:
+    """The callbacks of the online recipe, with a forest that is ready early."""
+    return [
+        ConflictScore(HalfSpaceTrees(n_trees=10, height=4, fold=64)),
+        Resample(sharpness=10),
+        CrossBiasMix(),
+        EnD(alpha=0.1, beta=1.0),
+    ]
+
+
+@pytest.fixture
+def images() -> Images:
+    return make_images()
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return make_model()
+
+
+@pytest.fixture
+def recipe() -> Callable[[], list[Callback]]:
+    return make_recipe

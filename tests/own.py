@@ -1,0 +1,76 @@
+"""Classes that a user could have written in a file of her own; the tests name them by path."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import torch
+
+from online_debias.batch import Batch
+from online_debias.callback import Callback
+from online_debias.data import Images, Source
+from tests.conftest import CLASSES, make_images
+
+
+class Shapes(Source):
+    """240 training images of 12x12 pixels.
+
+    Args:
+        empty: leave the last class without images.
+        label: change the first label to this one.
+    """
+
+    summary = "Three shapes on coloured backgrounds."
+    classes = CLASSES
+
+    def __init__(self, empty: bool = False, label: int | None = None) -> None:
+        self.empty, self.label = empty, label
+
+    def train(self) -> Images:
+        images = make_images()
+        targets = images.targets.clone()
+        if self.empty:
+            targets[targets == 2] = 1
+        if self.label is not None:
+            targets[0] = self.label
+        return Images(images.images, targets, images.bias, self.classes)
+
+    def validation(self) -> Images:
+        return make_images(60, 0.9, 1)
+
+    def test(self) -> Images:
+        return make_images(90, 0.33, 2)
+
+
+class Poison(Callback):
+    """Makes the loss NaN in one step."""
+
+    def __init__(self, step: int = 9) -> None:
+        super().__init__()
+        self.step = step
+
+    def on_loss(self, batch: Batch) -> None:
+        value = float("nan") if batch.step == self.step else 0.0
+        batch.add_loss(self.name, torch.tensor(value))
+
+
+class Signal(Callback):
+    """Sends the process a signal in one step, the first time that it gets there."""
+
+    def __init__(self, step: int = 9, number: int = signal.SIGINT, once: str = "") -> None:
+        super().__init__()
+        self.step, self.number, self.once = step, number, once
+
+    def on_loss(self, batch: Batch) -> None:
+        if batch.step == self.step and not os.path.exists(self.once):
+            with open(self.once, "w"):
+                pass
+            os.kill(os.getpid(), self.number)
+
+
+class Ring(Callback):
+    """Requires what only itself provides."""
+
+    requires = ("ring",)
+    provides = ("ring",)

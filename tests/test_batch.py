@@ -1,0 +1,103 @@
+"""What callbacks contribute to a step, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from online_debias.batch import Batch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch(
+        step=0,
+        epoch=0,
+        index=torch.arange(4),
+        inputs=torch.zeros(4, 3, 8, 8),
+        targets=torch.zeros(4, dtype=torch.long),
+        rate=torch.ones(4),
+        mixed=torch.zeros(4, dtype=torch.bool),
+    )
+
+
+def leaf(*shape: int) -> Tensor:
+    return torch.ones(*shape, requires_grad=True)
+
+
+def test_a_batch_is_as_long_as_its_rows(batch: Batch) -> None:
+    assert len(batch) == 4
+
+
+def test_batches_do_not_share_their_contributions(batch: Batch) -> None:
+    other = Batch(1, 0, batch.index, batch.inputs, batch.targets, batch.rate, batch.mixed)
+    batch.publish("conflict", torch.zeros(4))
+    assert other.signals == {}
+
+
+def test_signals_and_weight_factors_are_detached_and_loss_terms_are_not(batch: Batch) -> None:
+    batch.publish("conflict", leaf(4) * 2)
+    batch.publish("bias_logits", leaf(4, 10) * 2)
+    batch.reweight("reweight", leaf(4) * 3)
+    batch.add_loss("end", leaf(4).sum())
+    assert batch.signals["conflict"].tolist() == [2.0] * 4
+    assert batch.signals["bias_logits"].shape == (4, 10)
+    assert batch.factors["reweight"].tolist() == [3.0] * 4
+    contributions = (*batch.signals.values(), *batch.factors.values())
+    assert not any(value.requires_grad for value in contributions)
+    assert batch.terms["end"].requires_grad
+
+
+def test_a_signal_has_one_writer(batch: Batch) -> None:
+    batch.publish("conflict", torch.zeros(4))
+    with pytest.raises(ValueError, match="signal 'conflict' was given twice"):
+        batch.publish("conflict", torch.ones(4))
+    assert batch.signals["conflict"].tolist() == [0.0] * 4
+
+
+def test_a_callback_reweights_once(batch: Batch) -> None:
+    batch.reweight("reweight", torch.ones(4))
+    with pytest.raises(ValueError, match="weight factor 'reweight' was given twice"):
+        batch.reweight("reweight", torch.ones(4))
+
+
+def test_a_signal_and_a_factor_may_share_a_name(batch: Batch) -> None:
+    batch.publish("conflict", torch.zeros(4))
+    batch.reweight("conflict", torch.ones(4))
+    batch.add_loss("conflict", torch.ones(()))
+
+
+def test_a_loss_term_is_added_once(batch: Batch) -> None:
+    batch.add_loss("end", torch.ones(()))
+    with pytest.raises(ValueError, match="Loss term 'end' was added twice"):
+        batch.add_loss("end", torch.ones(()))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 4), (0,)])
+def test_a_signal_of_other_rows_is_refused_with_its_shape(
+    batch: Batch, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError) as error:
+        batch.publish("conflict", torch.ones(shape))
+    assert str(error.value) == (
+        f"The signal 'conflict' has shape {shape}, expected one value for each of the 4 rows."
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 4), (4, 1), (4, 2)])
+def test_a_weight_factor_that_is_not_one_number_a_row_is_refused(
+    batch: Batch, shape: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="weight factor 'reweight' has shape"):
+        batch.reweight("reweight", torch.ones(shape))
+    assert batch.factors == {}
+
+
+@pytest.mark.parametrize("shape", [(4,), (1,), (0,)])
+def test_a_loss_term_that_is_not_a_scalar_is_refused(batch: Batch, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="Loss term 'end' has shape .* expected a scalar"):
+        batch.add_loss("end", torch.ones(shape))
+    assert batch.terms == {}

@@ -1,0 +1,238 @@
+"""The engine: order does not matter, annotations stay out, wiring errors come first."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from online_debias.batch import Batch
+from online_debias.callback import Callback, Event, Monitor
+from online_debias.callbacks import ConflictScore, EnD, Resample, Reweight
+from online_debias.callbacks.monitors import Detection
+from online_debias.data import Images
+from online_debias.engine import Engine
+from online_debias.errors import NonFiniteLossError
+from online_debias.run import Run
+from online_debias.sampling import Indexed
+from online_debias.trainer import Trainer
+from tests.conftest import make_images, make_model, make_recipe
+
+
+def train(
+    callbacks: list[Callback], images: Images, monitors: list[Monitor] | None = None
+) -> nn.Module:
+    trainer = Trainer(make_model(), images, callbacks, monitors or [], epochs=3, batch_size=32)
+    trainer.fit()
+    return trainer.model
+
+
+def assert_equal(one: nn.Module, other: nn.Module) -> None:
+    for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def differs(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    return any(not torch.equal(a, b) for a, b in pairs)
+
+
+def test_every_order_of_the_recipe_trains_the_same_weights(images: Images) -> None:
+    first = train(make_recipe(), images)
+    assert differs(first, train([], images))
+    for order in list(itertools.permutations(range(4)))[1:]:
+        callbacks = make_recipe()
+        assert_equal(first, train([callbacks[i] for i in order], images))
+
+
+def test_every_callback_of_the_recipe_changes_the_weights(images: Images) -> None:
+    full = train(make_recipe(), images)
+    for left_out in (1, 2, 3):
+        rest = [callback for i, callback in enumerate(make_recipe()) if i != left_out]
+        assert differs(full, train(rest, images))
+    assert differs(train([make_recipe()[0], Reweight()], images), train([], images))
+
+
+def test_shuffled_annotations_change_no_weight(images: Images) -> None:
+    assert images.bias is not None
+    shuffled = Images(images.images, images.targets, images.bias.flip(0), images.classes)
+    without = Images(images.images, images.targets, None, images.classes)
+    first = train(make_recipe(), images, [Detection()])
+    assert_equal(first, train(make_recipe(), shuffled, [Detection()]))
+    assert_equal(first, train(make_recipe(), without, [Detection()]))
+
+
+def test_a_monitor_changes_no_weight(images: Images) -> None:
+    assert_equal(train(make_recipe(), images), train(make_recipe(), images, [Detection()]))
+
+
+def test_a_failing_monitor_is_reported_and_training_goes_on(images: Images) -> None:
+    class Broken(Monitor):
+        def on_step_end(self, *args: object) -> None:
+            raise KeyError("gone")
+
+    with pytest.warns(RuntimeWarning, match="Broken failed in on_step_end at step 0.*'gone'"):
+        model = train([], images, [Broken()])
+    assert_equal(model, train([], images))
+
+
+def test_a_plain_loop_over_the_calls_equals_the_trainer(images: Images) -> None:
+    trainer = Trainer(
+        make_model(), images, make_recipe(), epochs=3, batch_size=40, schedule="constant", lr=1e-2,
+        channels_last=False,
+    )  # fmt: skip
+    trainer.fit()
+    model = make_model()
+    engine = Engine(model, make_recipe(), n_samples=len(images), n_classes=3)
+    loader = DataLoader(Indexed(images), batch_size=40, sampler=engine.sampler(seed=0))
+    parameters = [*model.parameters(), *engine.parameters()]
+    optimizer = torch.optim.AdamW(parameters, 1e-2, weight_decay=0, fused=True)
+    for _ in range(3):
+        for index, inputs, targets in loader:
+            batch = engine.start_step(index, inputs, targets)
+            loss = engine.loss(batch, model(batch.inputs))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            engine.end_step(batch)
+        engine.end_epoch()
+    assert_equal(trainer.model, model)
+
+
+class Publishes(Callback):
+    def __init__(self, name: str, requires: str = "", provides: str = "") -> None:
+        super().__init__(name)
+        self.requires = tuple(requires.split())
+        self.provides = tuple(provides.split())
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([Resample()], "'resample' requires the signal 'conflict'.*add ConflictScore"),
+        ([Publishes("a", "s")], "'a' requires the signal 's'.*in its `provides`"),
+        ([Publishes("a", "s", "t"), Publishes("b", "t", "s")], "'a', 'b'.*in a cycle"),
+        ([Publishes("a", "", "s"), Publishes("b", "", "s")], "'a' and 'b' both provide"),
+        ([Publishes("a"), Publishes("a")], "Two callbacks are called 'a'"),
+        ([ConflictScore(tap="waist")], "no tap called 'waist'"),
+    ],
+)
+def test_wiring_that_cannot_work_is_refused_at_construction(
+    callbacks: list[Callback], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Engine(make_model(), callbacks, n_samples=8, n_classes=3)
+
+
+def test_readers_run_after_providers_whatever_their_names() -> None:
+    callbacks = [Publishes("a", "s t"), Publishes("z", "", "s"), Publishes("m", "s", "t")]
+    engine = Engine(make_model(), callbacks, n_samples=8, n_classes=3)
+    assert [callback.name for callback in engine.callbacks] == ["z", "m", "a"]
+
+
+class Oracle(Callback):
+    uses_annotations = True
+
+    def on_features(self, batch: Batch) -> None:
+        assert self.bias is not None
+        self.seen = self.bias[batch.index]
+
+
+def test_annotations_reach_only_callbacks_that_say_so(images: Images) -> None:
+    oracle, blind = Oracle(), Publishes("blind")
+    trainer = Trainer(make_model(), images, [oracle, blind], epochs=1, batch_size=32)
+    assert trainer.engine.oracle and blind.bias is None
+    trainer.fit()
+    assert len(oracle.seen) == 32
+    without = Images(images.images, images.targets, None, images.classes)
+    with pytest.raises(ValueError, match="'oracle' reads bias labels, but the data has none"):
+        Trainer(make_model(), without, [Oracle()], epochs=1, batch_size=32)
+
+
+def test_an_error_in_a_callback_says_where(images: Images) -> None:
+    class Broken(Callback):
+        def on_loss(self, batch: Batch) -> None:
+            raise KeyError("gone")
+
+    with pytest.raises(KeyError) as caught:
+        train([Broken()], images)
+    assert "in callback 'broken' at on_loss, step 0" in getattr(caught.value, "__notes__", [""])[0]
+
+
+class Explodes(Callback):
+    def on_loss(self, batch: Batch) -> None:
+        value = float("nan") if batch.step == 5 else 0.0
+        batch.add_loss(self.name, torch.tensor(value))
+
+
+def test_a_loss_that_is_not_finite_names_step_and_callback(images: Images) -> None:
+    with pytest.raises(NonFiniteLossError, match="step 5.*loss term of callback 'explodes'"):
+        train([Explodes()], images)
+    with pytest.raises(NonFiniteLossError, match=r"in step \d+: .*lower learning rate"):
+        trainer = Trainer(make_model(), images, epochs=3, batch_size=32, lr=1e30)
+        trainer.fit()
+
+
+def test_events_come_in_the_documented_order(images: Images) -> None:
+    seen: list[str] = []
+
+    class Listener(Callback):
+        pass
+
+    for event in (*list(Event)[:7], Event.FIT_END):
+
+        def hook(self: Callback, *args: object, name: str = event.value) -> None:
+            seen.append(name)
+
+        setattr(Listener, event.value, hook)
+    trainer = Trainer(make_model(), images, [Listener()], epochs=2, batch_size=120)
+    trainer.fit()
+    step = ["on_batch", "on_features", "on_loss", "on_step_end"]
+    epoch = ["on_epoch_start", *step, *step, "on_epoch_end"]
+    assert seen == ["on_fit_start", *epoch, *epoch, "on_fit_end"]
+
+
+def test_every_hook_of_a_callback_is_an_event() -> None:
+    hooks = {name for name in vars(Callback) if name.startswith("on_")}
+    hooks |= {name for name in vars(Monitor) if name.startswith("on_")} - {"on_scalars"}
+    assert hooks == {event.value for event in Event}
+
+
+def test_resampling_without_the_engines_sampler_is_refused() -> None:
+    images, model = make_images(96), make_model()
+    engine = Engine(model, make_recipe(), n_samples=96, n_classes=3)
+    loader = DataLoader(Indexed(images), batch_size=32)
+    with pytest.raises(RuntimeError, match="resample.*sampler=engine.sampler"):
+        for _ in range(2):
+            for index, inputs, targets in loader:
+                batch = engine.start_step(index, inputs, targets)
+                engine.loss(batch, model(batch.inputs)).backward()
+                engine.end_step(batch)
+            engine.end_epoch()
+
+
+def test_logits_of_another_shape_are_refused(images: Images) -> None:
+    with pytest.raises(ValueError, match=r"logits of shape \(32, 3\), expected \(32, 5\)"):
+        engine = Engine(make_model(), n_samples=240, n_classes=5)
+        batch = engine.start_step(
+            torch.arange(32), torch.zeros(32, 3, 12, 12), torch.zeros(32).long()
+        )
+        engine.loss(batch, engine.run.n_classes and make_model()(batch.inputs))
+
+
+def test_a_callback_may_stop_the_run(images: Images) -> None:
+    class Stops(Callback):
+        def on_epoch_end(self, run: Run) -> None:
+            run.stop("enough")
+
+    trainer = Trainer(make_model(), images, [Stops()], epochs=5, batch_size=32)
+    trainer.fit()
+    assert trainer.engine.run.epoch == 1
+
+
+def test_end_alone_reads_the_bottleneck(images: Images) -> None:
+    trainer = Trainer(make_model(), images, [ConflictScore(), EnD()], epochs=1, batch_size=32)
+    assert trainer.engine.taps.names == ["bottleneck", "shallow"]

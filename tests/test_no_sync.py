@@ -1,0 +1,101 @@
+"""No step waits for the device: seen on any machine, by the operations that would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from online_debias.batch import Batch
+from online_debias.callback import Callback
+from online_debias.callbacks import ConflictScore, Reweight
+from online_debias.callbacks.monitors import Detection
+from online_debias.data import Images
+from online_debias.trainer import Trainer
+from tests.conftest import make_model, make_recipe
+
+WAITS = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "_unique2",
+    "unique_dim",
+    "unique_consecutive",
+    "bincount",
+    "repeat_interleave",
+    "histc",
+    "is_nonzero",
+    "equal",
+    "allclose",
+}
+
+
+class NoSync(TorchDispatchMode):
+    """Refuses operations whose result, or whose shape, the host must wait for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name in WAITS:
+            raise AssertionError(f"{name} waits for the device")
+        if name in ("index", "index_put", "index_put_"):
+            indices = [index for index in args[1] if index is not None]
+            if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
+                raise AssertionError(f"{name} by a boolean mask waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "sync",
+    [
+        lambda x: x.sum().item(),
+        lambda x: bool(x.any()),
+        lambda x: x[x > 0],
+        lambda x: x.masked_fill_(x > 0, 0).nonzero(),
+        lambda x: x.unique(),
+        lambda x: x.masked_select(x > 0),
+        lambda x: x.sub_(1, alpha=x.sum()),
+        lambda x: x.__setitem__(x > 0, 0.0),
+    ],
+)
+def test_the_mode_catches(sync: Callable[[Tensor], object]) -> None:
+    with NoSync(), pytest.raises(AssertionError, match="waits for the device"):
+        sync(torch.ones(3))
+
+
+@pytest.mark.parametrize("callbacks", [make_recipe, lambda: [ConflictScore(), Reweight()], list])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_has_none(
+    images: Images, callbacks: Callable[[], list[Callback]], precision: Any
+) -> None:
+    trainer = Trainer(
+        make_model(), images, callbacks(), [Detection()], epochs=3, batch_size=40,
+        precision=precision, log_every=10**6,
+    )  # fmt: skip
+    steps = []
+    step = trainer._step
+
+    def watched(*batch: Tensor) -> None:
+        with NoSync():
+            step(*batch)
+        steps.append(1)
+
+    trainer._step = watched  # type: ignore[method-assign]
+    trainer.fit()
+    assert len(steps) == 18  # past the first folds and into resampled rounds
+
+
+def test_a_callback_that_waits_is_found(images: Images) -> None:
+    class Waits(Callback):
+        def on_loss(self, batch: Batch) -> None:
+            assert batch.losses is not None
+            self.largest = float(batch.losses.max())
+
+    trainer = Trainer(make_model(), images, [Waits()], epochs=1, batch_size=40)
+    with NoSync(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        trainer._step(*next(iter(trainer.loader)))

@@ -1,0 +1,176 @@
+"""The trainer: resume is exact, the costs are counted, bad settings are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from online_debias import checkpoint
+from online_debias.callback import Callback
+from online_debias.callbacks import EnD, Resample
+from online_debias.callbacks.monitors import Detection
+from online_debias.data import Images
+from online_debias.trainer import Trainer
+from tests.conftest import make_images, make_model, make_recipe
+
+
+class WithDropout(nn.Module):
+    """A model whose forward pass draws random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = make_model()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(nn.functional.dropout(images, 0.1, self.training))
+        return logits
+
+
+def trainer(images: Images, folder: Path | None = None, **settings: Any) -> Trainer:
+    chosen = {"callbacks": make_recipe(), "monitors": [Detection()], "epochs": 4, "batch_size": 40}
+    return Trainer(
+        WithDropout(), images, run=folder, evaluate_on={"test": make_images(60, 0.33, 1)},
+        taps={"shallow": "net.stage1"}, **{**chosen, **settings},
+    )  # fmt: skip
+
+
+def steps(one: Trainer, count: int) -> None:
+    """Train `count` steps of a round, then stop as a killed process would."""
+    one.model.train()
+    for _, batch in zip(range(count), one.loader, strict=False):
+        one._step(*batch)
+
+
+def state(one: Trainer) -> dict[str, Tensor]:
+    own = {f"model.{k}": v for k, v in one.model.state_dict().items()}
+    for callback in one.engine.callbacks:
+        tensors = {k: v for k, v in callback.state_dict().items() if isinstance(v, Tensor)}
+        own |= {f"{callback.name}.{k}": v for k, v in tensors.items()}
+    return own
+
+
+@pytest.mark.parametrize("stop", [0, 1, 4, 6, 9, 15])
+def test_a_resumed_run_equals_one_that_went_through(
+    images: Images, tmp_path: Path, stop: int
+) -> None:
+    whole = trainer(images)
+    whole.fit()
+
+    first = trainer(images)
+    torch.manual_seed(7)  # what a process had drawn before must not matter
+    epochs, rest = divmod(stop, 6)
+    first.epochs = epochs
+    first.fit()
+    steps(first, rest)
+    checkpoint.save(tmp_path / "last.pt", first.state_dict())
+
+    second = trainer(images)
+    second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
+    second.fit()
+    expected, found = state(whole), state(second)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert torch.equal(value.nan_to_num(-1), found[name].nan_to_num(-1)), name
+    assert second.reports["test"] == whole.reports["test"]
+    assert second.engine.monitors[0].quality == whole.engine.monitors[0].quality  # type: ignore[attr-defined]
+    assert second.samples_seen == whole.samples_seen
+
+
+def test_checkpoints_are_written_every_so_many_steps(images: Images, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class Looks(Callback):
+        def on_batch(self, batch: Any) -> None:
+            seen.append(checkpoint.load(tmp_path / "last.pt")["engine"]["progress"]["step"])
+
+    trainer(images, tmp_path, callbacks=[Looks()], save_every=4, epochs=2).fit()
+    assert seen == [0, 0, 0, 0, 4, 4, 6, 6, 8, 8, 8, 8]
+
+
+def test_the_best_epoch_is_chosen_on_the_biased_validation_split(tmp_path: Path) -> None:
+    one = Trainer(
+        make_model(), make_images(), epochs=3, batch_size=40, run=tmp_path,
+        evaluate_on={"validation": make_images(60, 0.9, 2), "test": make_images(60, 0.33, 1)},
+    )  # fmt: skip
+    accuracies: list[float] = []
+    evaluate = one.evaluate
+
+    def remembered(split: str) -> Any:
+        report = evaluate(split)
+        if split == "validation":
+            accuracies.append(report.metrics["accuracy"])
+        return report
+
+    one.evaluate = remembered  # type: ignore[method-assign]
+    one.fit()
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert best["best"] == max(accuracies)
+    assert best["engine"]["progress"]["epoch"] == 1 + accuracies.index(max(accuracies))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(images: Images) -> None:
+    saved = trainer(images).state_dict()
+    with pytest.raises(
+        ValueError, match="with callbacks conflict_score, cross_bias_mix, end, resamp"
+    ):
+        trainer(images, callbacks=[]).load_state_dict(saved)
+    other = Trainer(make_model(), images, make_recipe(), epochs=4, batch_size=40)
+    with pytest.raises(ValueError, match="another model or recipe"):
+        other.load_state_dict(saved)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 241}, "batch size 241 is larger than the 240 training images"),
+        ({"batch_size": 0}, "batch_size is 0, expected a number above 0"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"callbacks": [Resample(), EnD()]}, "requires the signal"),
+        ({"taps": {"shallow": "net.stage9"}}, "no module 'net.stage9'.*net.stage"),
+    ],
+)
+def test_bad_settings_are_refused(images: Images, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Trainer(**{"model": WithDropout(), "train": images, **settings})
+
+
+def test_bfloat16_and_contiguous_train_too(images: Images) -> None:
+    for settings in ({"precision": "bfloat16"}, {"channels_last": False}):
+        one = trainer(images, epochs=2, **settings)
+        one.fit()
+        assert one.reports["test"].metrics["accuracy"] > 0.2
+        assert all(p.dtype == torch.float32 for p in one.model.parameters())
+
+
+def test_callback_parameters_are_trained_at_their_own_rate(images: Images) -> None:
+    class Scale(Callback):
+        lr_scale = 0.5
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def on_loss(self, batch: Any) -> None:
+            batch.add_loss(self.name, self.scale.square())
+
+    scale = Scale()
+    one = trainer(images, callbacks=[scale], epochs=1, schedule="constant", lr=0.1)
+    assert one.optimizer.param_groups[1]["lr"] == 0.05
+    one.fit()
+    assert 0 < scale.scale.item() < 1
+
+
+@pytest.mark.gpu
+def test_the_recipe_trains_on_a_gpu_without_waiting(images: Images) -> None:
+    one = trainer(images, device="cuda", epochs=2)
+    steps(one, 2)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        one._step(*next(iter(one.loader)))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
