@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -27,10 +27,14 @@ def weights(
     order in which callbacks are listed. `normalize="batch"` scales the mean over the global batch
     to 1; ranks share it through one sum of two floats.
 
+    Raises:
+        ValueError: `combine` or `normalize` is not one of the words above.
+
     Example:
         >>> weights({"a": torch.tensor([1.0, 3.0])})
         tensor([0.5000, 1.5000])
     """
+    check(combine, normalize)
     stacked = torch.stack([factors[name].float() for name in sorted(factors)])  # [K, B]
     if combine == "max":
         composed = stacked.amax(0)
@@ -44,6 +48,16 @@ def weights(
         total, rows = all_reduce(torch.stack([composed.sum(), rows]))
         composed = composed * (rows / total.clamp_min(1e-30))
     return composed
+
+
+def check(combine: str, normalize: str) -> None:
+    """Raise ValueError where `weights` would."""
+    for name, value, words in (
+        ("combine", combine, get_args(Combine)),
+        ("normalize", normalize, get_args(Normalize)),
+    ):
+        if value not in words:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(words)}.")
 
 
 def effective_sample_size(weight: Tensor) -> Tensor:
@@ -66,9 +80,10 @@ def rates(tables: Mapping[str, Tensor]) -> Tensor:
         >>> rates({"a": torch.tensor([1.0, 3.0])})
         tensor([0.5000, 1.5000], dtype=torch.float64)
     """
-    product = torch.stack([tables[name].double() for name in sorted(tables)]).prod(0)
+    stacked = torch.stack([tables[name].double() for name in sorted(tables)])
+    product = stacked.prod(0)
     total = float(product.sum())  # at a round's border, never in a step
-    if not (math.isfinite(total) and total > 0 and bool((product >= 0).all())):
+    if not (math.isfinite(total) and total > 0 and bool((stacked >= 0).all())):
         raise ValueError(
             f"The sampling factors of {', '.join(sorted(tables))} multiply to a sum of {total}; "
             "expected factors >= 0 with a positive, finite sum."

@@ -90,6 +90,7 @@ class Engine:
         self.sampling = Rounds(self.run)
         self.taps = Taps(model, taps, {name for call in self.callbacks for name in call.taps})
         self.oracle = any(callback.uses_annotations for callback in self.callbacks)
+        compose.check(combine, normalize)
         self._criterion = criterion
         self._compose = (combine, normalize, clip)
         self._log_every = log_every

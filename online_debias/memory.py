@@ -17,6 +17,18 @@ def mean_by_index(index: Tensor, value: Tensor) -> Tensor:
     return torch.where(same, value, 0).sum(1) / same.sum(1)
 
 
+def last_by_index(index: Tensor, value: Tensor) -> Tensor:
+    """Give rows of the same sample the value of the last of them.
+
+    Example:
+        >>> last_by_index(torch.tensor([4, 7, 4]), torch.tensor([1, 5, 3]))
+        tensor([3, 5, 3])
+    """
+    same = index[:, None] == index  # [B, B]
+    row = torch.arange(len(index), device=index.device)
+    return value[torch.where(same, row, 0).amax(1)]
+
+
 class SampleMemory(nn.Module):
     """An exponential moving average a sample, NaN until the sample is seen.
 
@@ -24,7 +36,8 @@ class SampleMemory(nn.Module):
 
     Args:
         n_samples: length of the training set.
-        momentum: 0 remembers the last value only.
+        momentum: 0 remembers the last value only, so it can be a label; else a sample's rows in a
+            batch count with their mean.
 
     Example:
         >>> memory = SampleMemory(3, momentum=0.5)
@@ -54,8 +67,11 @@ class SampleMemory(nn.Module):
         value = value.to(self.table.dtype)
         slot = torch.where(keep, index, len(self.table) - 1)
         old = self.table[slot]
-        new = mean_by_index(slot, value)
-        new = torch.where(old.isnan(), new, self.momentum * old + (1 - self.momentum) * new)
+        if self.momentum == 0:
+            new = last_by_index(slot, value)
+        else:
+            mean = mean_by_index(slot, value)
+            new = torch.where(old.isnan(), mean, old.lerp(mean, 1 - self.momentum))
         self.table.index_copy_(0, slot, new)
 
     def read(self, index: Tensor) -> Tensor:

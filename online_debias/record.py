@@ -56,8 +56,7 @@ class Recorder:
             collected.setdefault(name, []).append(value)
             last[name] = (step, epoch)
         return [
-            Scalar(*last[name], name, sum(seen) / len(seen))
-            for name, seen in collected.items()
+            Scalar(*last[name], name, sum(seen) / len(seen)) for name, seen in collected.items()
         ]
 
     def _read(self, values: list[Tensor | float]) -> list[float]:
@@ -73,7 +72,9 @@ def _refuse(step: int, name: str, value: float) -> None:
     group, _, contributor = name.partition("/")
     source = {
         "train": "the model's output or the criterion; try a lower learning rate",
-        "weights": f"the weight factor of callback {contributor!r}",
+        "weights": "the composed weights; all factors are 0 or one is infinite"
+        if contributor in ("ess", "max")
+        else f"the weight factor of callback {contributor!r}",
         "terms": f"the loss term of callback {contributor!r}",
     }.get(group)
     if source is not None:

@@ -116,11 +116,10 @@ class Taps:
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
-    for attribute in ("_orig_mod", "module"):
-        inner = getattr(model, attribute, None)
-        if isinstance(inner, nn.Module):
-            return _unwrap(inner)
-    return model
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _unwrap(model.module)
+    compiled = getattr(model, "_orig_mod", None)
+    return _unwrap(compiled) if isinstance(compiled, nn.Module) else model
 
 
 def _find(model: nn.Module, path: str) -> nn.Module:

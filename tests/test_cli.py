@@ -150,7 +150,10 @@ BAD = {
     "data option": (["--data", "BiasedDigits", "--data.rhoo", "1"], "no option 'rhoo'.* rho"),
     "rho": (["--data", "BiasedDigits", "--data.rho", "1.5"], r"rho.*1\.5.*\[0, 1\]"),
     "root": (["--data", "BiasedMNIST"], "BiasedMNIST needs root; give it with --data.root"),
-    "missing root": (["--data", "BiasedMNIST", "--data.root", "nowhere"], "nowhere.*train-images"),
+    "missing root": (
+        ["--data", "BiasedMNIST", "--data.root", "nowhere"],
+        "'nowhere' is not a folder: give the folder",
+    ),
     "model": (["--model", "SmalConvNet"], "model: there is no class 'SmalConvNet'.* SmallConvNet"),
     "torchvision model": (
         ["--model", "resnet81"],

@@ -28,7 +28,7 @@ def test_memory_is_a_moving_average_a_sample(momentum: float) -> None:
                 seen.setdefault(i, []).append(v)
             left_out += not k
         for i, values in seen.items():
-            new = sum(values) / len(values)
+            new = sum(values) / len(values) if momentum else values[-1]
             old = expected.get(i)
             expected[i] = new if old is None else momentum * old + (1 - momentum) * new
             duplicates += len(values) > 1
@@ -51,10 +51,12 @@ def test_rows_that_are_not_kept_change_nothing() -> None:
     torch.testing.assert_close(memory.values, before, equal_nan=True, rtol=0, atol=0)
 
 
-def test_a_duplicate_counts_only_with_its_kept_rows() -> None:
-    memory, index = SampleMemory(6), torch.tensor([5, 5, 5])
+@pytest.mark.parametrize(("momentum", "expected"), [(0.5, 2.0), (0.0, 3.0)])
+def test_a_duplicate_counts_only_with_its_kept_rows(momentum: float, expected: float) -> None:
+    """Scores are averaged; a label, which has no mean, is the last one."""
+    memory, index = SampleMemory(6, momentum), torch.tensor([5, 5, 5])
     memory.update(index, torch.tensor([1.0, 3.0, 100.0]), torch.tensor([True, True, False]))
-    assert memory.read(index).tolist() == [2.0, 2.0, 2.0]
+    assert memory.read(index).tolist() == [expected] * 3
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -105,3 +105,17 @@ def test_torchvision_is_usable_without_its_compiled_operators() -> None:
     grey = torchvision.transforms.Grayscale()(torch.ones(3, 4, 4))
     assert grey.shape == (1, 4, 4)
     assert torchvision.datasets.FakeData(size=3)[2][0].size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("out of memory"), ImportError("No module named 'torchvision'")]
+)
+def test_other_errors_of_importing_torchvision_are_not_hidden(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr("online_debias.torchvision_compat.importlib.import_module", fail)
+    with pytest.raises(type(error), match=str(error)):
+        import_torchvision()

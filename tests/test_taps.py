@@ -77,6 +77,13 @@ def test_the_first_pool_is_shallow_where_no_stage_is_named() -> None:
     torch.testing.assert_close(features["shallow"], pooled(model[:2](images), 2))
 
 
+def test_the_bottleneck_is_the_input_of_the_last_linear() -> None:
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    vectors = torch.randn(3, 6)
+    features = read(Taps(model, None, ["bottleneck"]), model, vectors)
+    assert torch.equal(features["bottleneck"], model[:4](vectors))
+
+
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_a_map_is_averaged_over_a_grid(model: SmallConvNet, images: Tensor, side: int) -> None:
     taps = Taps(model, {"stage": Tap("stage1", pool=side)}, ["stage"])
@@ -160,6 +167,17 @@ def test_a_tap_that_does_not_fire_is_named(images: Tensor) -> None:
         taps.finish()
 
 
+def test_a_forward_pass_that_was_broken_off_leaves_no_features(
+    model: SmallConvNet, images: Tensor
+) -> None:
+    taps = Taps(model, None, BOTH)
+    taps.start()
+    model(images)
+    taps.start()
+    with pytest.raises(RuntimeError, match="Tap 'bottleneck' did not fire"):
+        taps.finish()
+
+
 def test_hooks_are_removed(model: SmallConvNet, images: Tensor) -> None:
     taps = Taps(model, None, BOTH)
     hooked = [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]
@@ -184,22 +202,24 @@ def test_a_model_without_a_default_tap_asks_for_it(name: str) -> None:
         Taps(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), None, [name])
 
 
-class Wrapper(nn.Module):
-    """Holds a model as DistributedDataParallel does."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.module(images)
-        return logits
-
-
 def test_wrappers_are_looked_through(model: SmallConvNet, images: Tensor) -> None:
-    wrapped = Wrapper(Wrapper(model))
+    wrapped = nn.DataParallel(model)
     features = read(Taps(wrapped, {"middle": "stage2"}, [*BOTH, "middle"]), wrapped, images)
     assert set(features) == {*BOTH, "middle"}
+
+
+def test_a_part_called_module_is_no_wrapper(images: Tensor) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.module(images).mean((2, 3)))
+            return logits
+
+    net = Net()
+    assert read(Taps(net, None, ["bottleneck"]), net, images)["bottleneck"].shape[1] == 4
 
 
 def test_a_model_compiled_after_its_taps_were_attached_fires_in_every_step(

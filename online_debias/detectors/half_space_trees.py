@@ -249,7 +249,7 @@ class HalfSpaceTrees(Detector):
             add_mass(self.open, leaf[start:], None, mass[start:])
 
     def _close(self) -> None:
-        self.reference.mul_(self.retention).add_(self.open)
+        torch.add(self.open, self.reference, alpha=self.retention, out=self.reference)
         torch.threshold_(self.reference, 1e-20, 0.0)  # subnormal numbers would be slow
         self.open.zero_()
         self._stale = True

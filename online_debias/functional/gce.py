@@ -22,4 +22,4 @@ def generalized_cross_entropy(logits: Tensor, targets: Tensor, q: float = 0.7) -
         tensor([0.5000])
     """
     log_p = logits.log_softmax(1).gather(1, targets[:, None]).squeeze(1)
-    return (1 - (q * log_p).exp()) / q
+    return -(q * log_p).expm1() / q

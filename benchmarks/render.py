@@ -1,0 +1,86 @@
+"""Write the tables of README.md from the results files: `python benchmarks/render.py`.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->` and is made from the file NAME.csv in
+benchmarks/results: mean and standard deviation over seeds, one row a method.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+METRICS = {
+    "accuracy_unbiased": "unbiased accuracy",
+    "accuracy_worst_group": "worst group",
+    "accuracy_conflicting": "conflicting",
+    "detect_auroc": "detection AUROC",
+    "detect_average_precision": "detection AP",
+    "training_passes": "trainings",
+}
+
+
+def main() -> None:
+    """Write every table whose results file is there."""
+    text = README.read_text()
+    for name, render in {
+        "demo": quality,
+        "biased_mnist_98": quality,
+        "detectors": detectors,
+    }.items():
+        path = HERE / "results" / f"{name}.csv"
+        if path.is_file():
+            with path.open(newline="") as file:
+                table = render(list(csv.DictReader(file)))
+            text = _replace(text, name, table)
+    README.write_text(text)
+
+
+def quality(rows: list[dict[str, str]]) -> str:
+    """Return a table of methods; time is relative to plain training of the same seed."""
+    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        values[row["method"], row["metric"]][row["seed"]] = float(row["value"])
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    plain = values["plain", "seconds_training"]
+    lines = [f"| method | {' | '.join(METRICS.values())} | training time / plain |"]
+    lines.append("|---" * (len(METRICS) + 2) + "|")
+    for method in methods:
+        cells = [_cell(list(values[method, name].values())) for name in METRICS]
+        seconds = values[method, "seconds_training"]
+        times = statistics.median(seconds[seed] / plain[seed] for seed in plain)
+        lines.append(f"| {method} | {' | '.join(cells)} | {times:.2f} |")
+    seeds = len({row["seed"] for row in rows})
+    return "\n".join(lines) + f"\n\n{seeds} seeds, last epoch, mean ± standard deviation."
+
+
+def detectors(rows: list[dict[str, str]]) -> str:
+    """Return the table of detector speed as it was measured."""
+    columns = ["detector", "trees", "height", "width", "samples_per_second", "ratio_to_river"]
+    lines = [f"| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(row[name] for name in columns)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = statistics.fmean(values)
+    if all(value == int(value) for value in values) and mean > 1 or mean == 1.0 == max(values):
+        return f"{mean:.0f}"
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{mean:.3f} ± {spread:.3f}"
+
+
+def _replace(text: str, name: str, table: str) -> str:
+    put: Callable[[re.Match[str]], str] = lambda found: f"{found[1]}\n{table}\n{found[2]}"  # noqa: E731
+    return re.sub(rf"(<!-- {name} -->).*?(<!-- end -->)", put, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    main()

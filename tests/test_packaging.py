@@ -1,0 +1,93 @@
+"""What is installed, and what the README says."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import online_debias
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_setup_names_every_package() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    named = setup["options"]["packages"].split()
+    folders = {path.parent for path in (ROOT / "online_debias").rglob("__init__.py")}
+    folders |= {ROOT / "online_debias/callbacks", ROOT / "online_debias/callbacks/monitors"}
+    found = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(named) == found and named == sorted(named)
+
+
+def test_the_link_lets_tools_see_the_callbacks() -> None:
+    assert (ROOT / "online_debias/callbacks").resolve() == ROOT / "callbacks"
+
+
+def test_the_folder_callbacks_cannot_be_imported_by_its_own_name() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import callbacks"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "online_debias.callbacks" in done.stderr
+
+
+def test_every_exported_name_is_there() -> None:
+    for name in online_debias.__all__:
+        assert getattr(online_debias, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = online_debias.Nothing
+
+
+def test_imports_go_down_only() -> None:
+    """The package does not know the callbacks; only the commands join them."""
+    core = [path for path in (ROOT / "online_debias").glob("*.py") if path.name != "config.py"]
+    for folder in ("data", "detectors", "functional", "offline"):
+        core += (ROOT / "online_debias" / folder).glob("*.py")
+    for path in core:
+        assert "online_debias.callbacks" not in re.sub(r'".*"', "", path.read_text()), path
+
+
+def test_importing_a_module_starts_nothing() -> None:
+    for module in pkgutil.walk_packages(online_debias.__path__, "online_debias."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def test_the_loop_of_the_readme_trains(capsys: pytest.CaptureFixture[str]) -> None:
+    code = blocks("python")[0].replace("range(8)", "range(1)")
+    assert len(code.splitlines()) <= 24
+    names: dict[str, object] = {}
+    exec(code.replace("BiasedDigits().train()", "images").replace("import torch\n", PREPARE), names)
+    assert names["engine"].run.step == 2  # type: ignore[attr-defined]
+
+
+PREPARE = """
+import torch
+from tests.conftest import make_images
+images = make_images(240)
+"""
+
+
+def test_the_callback_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from online_debias.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(ROOT), str(tmp_path), *sys.path])
+    Path("mine.py").write_text(blocks("python")[1])
+    Path("settings.yaml").write_text(blocks("yaml")[0])
+    small = ["--data", "tests.own.Shapes", "--epochs", "1", "--batch_size", "40"]
+    assert main(["train", "--config", "settings.yaml", "--run", "a", *small]) == 0
+    assert "weights/largest_loss" in Path("a/metrics.csv").read_text()
