@@ -41,7 +41,7 @@ class Resample(Callback):
     def __init__(
         self,
         signal: str = "conflict",
-        share: float = 0.5,
+        share: float = 0.7,
         sharpness: float = 10.0,
         momentum: float = 0.7,
         warmup: int = 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -70,6 +70,19 @@ class Batch:
                 "reduce it with .mean() or .sum()."
             )
         self.terms[name] = value
+
+    def detached(self) -> Batch:
+        """Return a copy without graphs, for those who only watch."""
+        return replace(
+            self,
+            inputs=self.inputs.detach(),
+            logits=None if self.logits is None else self.logits.detach(),
+            losses=None if self.losses is None else self.losses.detach(),
+            features={name: value.detach() for name, value in self.features.items()},
+            signals=dict(self.signals),
+            factors=dict(self.factors),
+            terms={name: value.detach() for name, value in self.terms.items()},
+        )
 
     def _contribution(
         self, kind: str, name: str, value: Tensor, taken: dict[str, Tensor]

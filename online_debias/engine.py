@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from online_debias import compose
 from online_debias.batch import Batch
 from online_debias.callback import Callback, Event, Monitor
+from online_debias.dispatch import Dispatch
+from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.record import Recorder
 from online_debias.run import Run
 from online_debias.sampling import Rounds
 from online_debias.taps import Tap, Taps
-from online_debias.wiring import in_order, unique_names
+from online_debias.wiring import in_order, none_is_oracle, unique_names
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each row, `[B]`."""
-    return F.cross_entropy(logits, targets, reduction="none")
 
 
 class Engine:
@@ -80,8 +74,9 @@ class Engine:
         log_every: int = 50,
     ) -> None:
         self.callbacks = in_order(callbacks)
-        self.monitors = list(monitors)
         unique_names(self.callbacks)
+        if bias is None:
+            none_is_oracle(self.callbacks)
         device = next((p.device for p in model.parameters()), None)
         if device is None:
             raise ValueError(f"The model {type(model).__name__} has no parameters to train.")
@@ -97,15 +92,8 @@ class Engine:
         self._bias = None if bias is None else bias.to(device)
         self._started = self._in_epoch = False
         self._rows, self._opened = 0, 0.0
-        self._listeners = {
-            event: [c for c in self.callbacks if _overrides(c, event)] for event in Event
-        }
-        if self.oracle and bias is None:
-            name = next(c.name for c in self.callbacks if c.uses_annotations)
-            raise ValueError(
-                f"Callback {name!r} reads bias labels, but the data has none; use data with bias "
-                "annotations or leave the callback out."
-            )
+        self._dispatch = Dispatch(self.callbacks, monitors, self.run)
+        self.emit, self.watch = self._dispatch.emit, self._dispatch.watch
         for callback in self.callbacks:
             callback.run = self.run
             if callback.uses_annotations:
@@ -113,17 +101,22 @@ class Engine:
             callback.setup(self.run)
             callback.to(device)
 
+    @property
+    def monitors(self) -> list[Monitor]:
+        """Monitors that are still at work."""
+        return self._dispatch.monitors
+
     # The four calls of a loop.
 
     def start_step(self, index: Tensor, inputs: Tensor, targets: Tensor) -> Batch:
         """Open a step with rows `index` `[B]` of the training set; forward `batch.inputs` next."""
         if not self._started:
             self._started = True
-            self._emit(Event.FIT_START, self.run)
+            self.emit(Event.FIT_START, self.run)
         if not self._in_epoch:
             self._in_epoch = True
             self.sampling.check_in_use()
-            self._emit(Event.EPOCH_START, self.run)
+            self.emit(Event.EPOCH_START, self.run)
         device = self.run.device
         self._opened = time.perf_counter()
         self._rows = len(index)  # callbacks may append others
@@ -137,7 +130,7 @@ class Engine:
             rate=self.sampling.rate_of(index),
             mixed=torch.zeros(len(index), dtype=torch.bool, device=device),
         )
-        self._emit(Event.BATCH, batch)
+        self.emit(Event.BATCH, batch)
         self.taps.start()
         return batch
 
@@ -151,9 +144,9 @@ class Engine:
         with torch.autocast(batch.index.device.type, enabled=False):  # losses stay in float32
             batch.logits = logits.float()
             batch.features = {name: x.float() for name, x in self.taps.finish().items()}
-            self._emit(Event.FEATURES, batch)
+            self.emit(Event.FEATURES, batch)
             batch.losses = self._criterion(batch.logits, batch.targets)
-            self._emit(Event.LOSS, batch)
+            self.emit(Event.LOSS, batch)
             self.run.record("train/loss", batch.losses.detach().mean())
             total = self._weighted(batch)
             for name in sorted(batch.terms):
@@ -163,13 +156,13 @@ class Engine:
 
     def end_step(self, batch: Batch) -> None:
         """Close a step, after the optimizer's."""
-        self._emit(Event.STEP_END, batch)
+        self.emit(Event.STEP_END, batch)
         assert batch.logits is not None
         right = batch.logits.detach().argmax(1) == batch.targets
         self.run.record("train/accuracy", right.float().mean())
         self.run.record("time/step_ms", 1e3 * (time.perf_counter() - self._opened))
         if self.monitors:
-            seen = _detached(batch)
+            seen = batch.detached()
             bias = None if self._bias is None else self._bias[batch.index]
             self.watch("on_step_end", seen, bias, self.run)
         self.sampling.consumed += self._rows
@@ -180,7 +173,7 @@ class Engine:
     def end_epoch(self) -> None:
         """Close an epoch; the next one is drawn from the sampling tables as they stand now."""
         self.flush()  # a loss that is not finite is found before anyone builds on the epoch
-        self._emit(Event.EPOCH_END, self.run)
+        self.emit(Event.EPOCH_END, self.run)
         self.flush()
         self.run.epoch += 1
         self.sampling.next_round()
@@ -201,27 +194,13 @@ class Engine:
     def end_fit(self) -> None:
         """Close the fit: the last records are read and monitors close their files."""
         self.flush()
-        self._emit(Event.FIT_END, self.run)
+        self.emit(Event.FIT_END, self.run)
 
     def flush(self) -> None:
         """Read the recorded scalars and hand them to the monitors."""
         scalars = self.recorder.flush()
         if scalars:
             self.watch("on_scalars", scalars, self.run)
-
-    def watch(self, hook: str, *args: Any) -> None:
-        """Tell the monitors; one that fails is reported and dropped, training goes on."""
-        for monitor in list(self.monitors):
-            try:
-                getattr(monitor, hook)(*args)
-            except Exception as error:  # whatever a monitor does must not end a training run
-                self.monitors.remove(monitor)
-                warnings.warn(
-                    f"Monitor {type(monitor).__name__} failed in {hook} at step {self.run.step} "
-                    f"and is switched off: {type(error).__name__}: {error}",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
 
     def state_dict(self) -> dict[str, Any]:
         """State of callbacks, monitors, sampling and progress: tensors, numbers and strings."""
@@ -270,38 +249,6 @@ class Engine:
     def _record(self, name: str, value: Tensor | float) -> None:
         self.recorder.add(self.run.step, self.run.epoch, name, value)
 
-    def _emit(self, event: Event, *args: Any) -> None:
-        for callback in self._listeners[event]:
-            start = time.perf_counter()
-            try:
-                getattr(callback, event.value)(*args)
-            except Exception as error:
-                note = f"in callback {callback.name!r} at {event.value}, step {self.run.step}"
-                if hasattr(error, "add_note"):
-                    error.add_note(note)
-                raise
-            self._record(f"time/{callback.name}_ms", 1e3 * (time.perf_counter() - start))
-        if event in (Event.FIT_START, Event.EPOCH_START, Event.EPOCH_END, Event.FIT_END):
-            self.watch(event.value, *args)
 
-
-def _overrides(callback: Callback, event: Event) -> bool:
-    own = getattr(type(callback), event.value, None)
-    return own is not None and own is not getattr(Callback, event.value, None)
-
-
-def _detached(batch: Batch) -> Batch:
-    return replace(
-        batch,
-        inputs=batch.inputs.detach(),
-        logits=None if batch.logits is None else batch.logits.detach(),
-        losses=None if batch.losses is None else batch.losses.detach(),
-        features={name: x.detach() for name, x in batch.features.items()},
-        signals=dict(batch.signals),
-        factors=dict(batch.factors),
-        terms={name: x.detach() for name, x in batch.terms.items()},
-    )
-
-
-def _listed(names: Sequence[str] | set[str]) -> str:
+def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "none"

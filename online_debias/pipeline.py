@@ -15,8 +15,9 @@ from torch import nn
 from online_debias import checkpoint, compose, seeds
 from online_debias.callback import Callback, Monitor
 from online_debias.data import Images, Source
-from online_debias.engine import Criterion, cross_entropy
+from online_debias.engine import Criterion
 from online_debias.errors import plainly
+from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.taps import Tap
 from online_debias.trainer import Precision, Schedule, Trainer
 
@@ -57,7 +58,7 @@ class Settings:
     taps: dict[str, str | Tap] = field(default_factory=dict)
     epochs: int = 12
     batch_size: int = 128
-    lr: float = 4e-3
+    lr: float = 8e-3
     weight_decay: float = 0.0
     schedule: Schedule = "one-cycle"
     precision: Precision = "float32"

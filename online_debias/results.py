@@ -86,8 +86,14 @@ def _device_name(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():  # installed: whatever repository is around is not ours
+        return None
     asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return asked.stdout.strip() or None

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from online_debias import checkpoint, compose, seeds
 from online_debias.callback import Callback, Monitor
 from online_debias.data.images import Images
-from online_debias.engine import Criterion, Engine, cross_entropy
+from online_debias.engine import Criterion, Engine
+from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.loading import DeviceLoader
 from online_debias.metrics import Report, group_accuracies, group_metrics
+from online_debias.predict import predict
 from online_debias.taps import Tap
 
 Precision = Literal["float32", "bfloat16"]
@@ -68,7 +70,7 @@ class Trainer:
         criterion: Criterion = cross_entropy,
         epochs: int = 12,
         batch_size: int = 128,
-        lr: float = 4e-3,
+        lr: float = 8e-3,
         weight_decay: float = 0.0,
         schedule: Schedule = "one-cycle",
         precision: Precision = "float32",
@@ -242,12 +244,3 @@ def _check(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}, expected a number above 0.")
-
-
-@torch.no_grad()
-def predict(model: nn.Module, data: Images, memory_format: torch.memory_format) -> Tensor:
-    """Return the logits `[N, C]` of a set, on the CPU; the model is left in evaluation mode."""
-    model.eval()
-    batches = data.images.split(1000)
-    logits = [model(Images.to_float(x).contiguous(memory_format=memory_format)) for x in batches]
-    return torch.cat(logits).cpu()

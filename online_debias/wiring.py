@@ -18,6 +18,16 @@ def unique_names(callbacks: Sequence[Callback]) -> None:
             raise ValueError(f"Two callbacks are called {name!r}; give one of them another name=.")
 
 
+def none_is_oracle(callbacks: Sequence[Callback]) -> None:
+    """Raise ValueError when a callback reads bias labels, for data that has none."""
+    for callback in callbacks:
+        if callback.uses_annotations:
+            raise ValueError(
+                f"Callback {callback.name!r} reads bias labels, but the data has none; use data "
+                "with bias annotations or leave the callback out."
+            )
+
+
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
     """Sort callbacks so that a signal's provider precedes its readers; ties go by name.
 

@@ -14,8 +14,8 @@ from online_debias import config
 from online_debias.errors import ConfigError, plainly
 from online_debias.metrics import group_accuracies, group_metrics
 from online_debias.pipeline import device_of
+from online_debias.predict import predict
 from online_debias.taps import Taps
-from online_debias.trainer import predict
 
 
 def command(run: Path, arguments: Sequence[str], console: Console | None = None) -> None:
@@ -40,7 +40,7 @@ def command(run: Path, arguments: Sequence[str], console: Console | None = None)
             ) from error
         Taps(model, settings.taps, [])  # transforms are part of the model
     device = device_of(settings.device)
-    predictions = predict(model.to(device), data.to(device), torch.contiguous_format).argmax(1)
+    predictions = predict(model.to(device), data.to(device)).argmax(1)
     console = console or Console()
     for name, value in group_metrics(predictions, data.targets, data.bias).items():
         console.print(f"{name:<22}{value:.4f}")

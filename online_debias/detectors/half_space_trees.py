@@ -33,7 +33,12 @@ class HalfSpaceTrees(Detector):
       With `classes=False, retention=0, normalizer="none"` and river's trees (`plant`), scores equal
       river's to the last bit. For one process only.
 
-    With `normalizer="cdf"` the rows of the first window only set the scale.
+    With `normalizer="cdf"` the rows of the first window only set the scale. Windows count rows, of
+    whatever mass, so that the host always knows when to fold.
+
+    Attributes:
+        open: masses of the open windows, `[leaf, tree, class]`.
+        reference: masses that scores are read from, `[leaf, tree, class]`.
 
     Args:
         n_trees: number of trees.

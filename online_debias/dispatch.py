@@ -1,0 +1,68 @@
+"""Who hears an event: callbacks that override its hook, then monitors."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from online_debias.callback import Callback, Event, Monitor
+from online_debias.run import Run
+
+_WATCHED = (Event.FIT_START, Event.EPOCH_START, Event.EPOCH_END, Event.FIT_END)
+
+
+class Dispatch:
+    """Calls callbacks in the order given, and monitors after them.
+
+    Records: `time/<callback>_ms`, host time of a callback's hooks.
+
+    Args:
+        callbacks: in the order of their signals.
+        monitors: in any order; one that fails is taken out of this list.
+        run: the fit.
+    """
+
+    def __init__(
+        self, callbacks: Sequence[Callback], monitors: Iterable[Monitor], run: Run
+    ) -> None:
+        self.monitors, self._run = list(monitors), run
+        self._listeners = {
+            event: [callback for callback in callbacks if _overrides(callback, event)]
+            for event in Event
+        }
+
+    def emit(self, event: Event, *args: Any) -> None:
+        """Call the callbacks that override the event's hook; an error says where it came from."""
+        for callback in self._listeners[event]:
+            start = time.perf_counter()
+            try:
+                getattr(callback, event.value)(*args)
+            except Exception as error:
+                note = f"in callback {callback.name!r} at {event.value}, step {self._run.step}"
+                if hasattr(error, "add_note"):  # from Python 3.11 on
+                    error.add_note(note)
+                raise
+            self._run.record(f"time/{callback.name}_ms", 1e3 * (time.perf_counter() - start))
+        if event in _WATCHED:
+            self.watch(event.value, *args)
+
+    def watch(self, hook: str, *args: Any) -> None:
+        """Tell the monitors; one that fails is reported and dropped, training goes on."""
+        for monitor in list(self.monitors):
+            try:
+                getattr(monitor, hook)(*args)
+            except Exception as error:  # whatever a monitor does must not end a training run
+                self.monitors.remove(monitor)
+                warnings.warn(
+                    f"Monitor {type(monitor).__name__} failed in {hook} at step {self._run.step} "
+                    f"and is switched off: {type(error).__name__}: {error}",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+
+def _overrides(callback: Callback, event: Event) -> bool:
+    own = getattr(type(callback), event.value, None)
+    return own is not None and own is not getattr(Callback, event.value, None)
