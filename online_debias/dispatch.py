@@ -22,12 +22,16 @@ class Dispatch:
         callbacks: in the order of their signals.
         monitors: in any order; one that fails is taken out of this list.
         run: the fit.
+
+    Attributes:
+        seconds_watching: time spent in monitors so far.
     """
 
     def __init__(
         self, callbacks: Sequence[Callback], monitors: Iterable[Monitor], run: Run
     ) -> None:
         self.monitors, self._run = list(monitors), run
+        self.seconds_watching = 0.0
         self._listeners = {
             event: [callback for callback in callbacks if _overrides(callback, event)]
             for event in Event
@@ -50,6 +54,7 @@ class Dispatch:
 
     def watch(self, hook: str, *args: Any) -> None:
         """Tell the monitors; one that fails is reported and dropped, training goes on."""
+        start = time.perf_counter()
         for monitor in list(self.monitors):
             try:
                 getattr(monitor, hook)(*args)
@@ -61,6 +66,7 @@ class Dispatch:
                     RuntimeWarning,
                     stacklevel=2,
                 )
+        self.seconds_watching += time.perf_counter() - start
 
 
 def _overrides(callback: Callback, event: Event) -> bool:

@@ -106,6 +106,11 @@ class Engine:
         """Monitors that are still at work."""
         return self._dispatch.monitors
 
+    @property
+    def seconds_watching(self) -> float:
+        """Time spent in monitors so far; they measure a run, they are not part of it."""
+        return self._dispatch.seconds_watching
+
     # The four calls of a loop.
 
     def start_step(self, index: Tensor, inputs: Tensor, targets: Tensor) -> Batch:

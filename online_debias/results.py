@@ -24,9 +24,9 @@ COLUMNS = ("method", "data", "ratio", "seed", "metric", "value")
 def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
     """Return what results.json holds; accuracies are of the last epoch, on the test split.
 
-    Costs count all trainings: `seconds_training` is time in training steps, `samples` are rows
-    trained on, `training_passes` is the number of trainings. On the CPU `peak_memory_mb` is that
-    of the process.
+    Costs count all trainings: `seconds_training` is time in training, without evaluations and
+    monitors, `seconds_total` is everything; `samples` are rows trained on, `training_passes` is
+    the number of trainings. On the CPU `peak_memory_mb` is that of the process.
     """
     settings, last = job.settings, fitted.trainers[-1]
     conflicting = job.train.conflicting

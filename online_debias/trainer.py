@@ -53,7 +53,8 @@ class Trainer:
 
     Attributes:
         engine: the engine; it exists before `fit`.
-        seconds_training: time spent in training steps so far, in seconds, without evaluations.
+        seconds_training: time spent in training so far, callbacks included; evaluations and
+            monitors, which only measure, are not.
         samples_seen: rows trained on so far, on this rank.
         reports: split name -> the latest evaluation.
     """
@@ -158,13 +159,14 @@ class Trainer:
 
     def _epoch(self) -> None:
         self.model.train()
-        start = time.perf_counter()
+        start, watching = time.perf_counter(), self.engine.seconds_watching
         for index, images, targets in self.loader:
             self._step(index, images, targets)
             if self.save_every and self.engine.run.step % self.save_every == 0:
                 self.save("last.pt")
         self.engine.end_epoch()  # reads the records, so it waits for the device
-        self.seconds_training += time.perf_counter() - start
+        watching = self.engine.seconds_watching - watching
+        self.seconds_training += time.perf_counter() - start - watching
 
     def _step(self, index: Tensor, images: Tensor, targets: Tensor) -> None:
         batch = self.engine.start_step(index, images, targets)

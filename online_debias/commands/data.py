@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +23,7 @@ def known() -> dict[str, type[Source]]:
 
 def show(console: Console | None = None) -> None:
     """Print the data sets."""
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("--data")
     table.add_column("what it is")
     table.add_column("needs")

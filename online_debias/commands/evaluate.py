@@ -53,7 +53,9 @@ def _groups(
 ) -> Table:
     cells = group_accuracies(predictions, targets, bias)
     values = sorted({value for _, value in cells})
-    table = Table(title="Accuracy by target (row) and bias value (column)", title_justify="left")
+    table = Table(
+        title="Accuracy by target (row) and bias value (column)", title_justify="left", box=None
+    )
     table.add_column("")
     for value in values:
         table.add_column(str(value), justify="right")

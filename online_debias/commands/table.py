@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 COLUMNS = {
     "accuracy_unbiased": "unbiased",
-    "accuracy_worst_group": "worst group",
+    "accuracy_worst_group": "worst",
     "accuracy_aligned": "aligned",
     "accuracy_conflicting": "conflicting",
     "detect_auroc": "AUROC",
     "detect_average_precision": "AP",
-    "training_passes": "trainings",
+    "training_passes": "runs",
     "seconds_training": "seconds",
 }
 
 
 def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print one row a run: test accuracies of its last epoch, detection, and what it cost."""
-    table = Table(title="Test accuracy after the last epoch", title_justify="left")
-    table.add_column("method")
+    title = "Test accuracy after the last epoch"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
     shown = [name for name in COLUMNS if any(name in run for run in runs)]
     for name in shown:
-        table.add_column(COLUMNS[name], justify="right")
+        table.add_column(COLUMNS[name], justify="right", no_wrap=True)
     for run in runs:
         oracle = " (oracle)" if run["oracle"] else ""
         table.add_row(run["method"] + oracle, *(_cell(run.get(name)) for name in shown))

@@ -26,7 +26,8 @@ def disentangle(features: Tensor, bias: Tensor, keep: Tensor, variant: Variant =
         keep: `[B]` bool, rows that count.
         variant: "paper" or "code".
     """
-    cosine = _cosines(features)
+    unit = F.normalize(features, dim=1)
+    cosine = unit @ unit.T
     same = (bias[:, None] == bias) & keep[:, None] & keep
     if variant == "paper":
         size = same.sum(1).clamp_min(1)  # [B] rows of this row's bias value
@@ -61,18 +62,17 @@ def entangle(
         >>> entangle(z, y, b, keep=torch.tensor([True, True]))
         tensor(1.)
     """
-    cosine = _cosines(features)
+    unit = F.normalize(features, dim=1)
     pairs = (targets[:, None] == targets) & keep[:, None] & keep
     if variant == "paper":
         pairs = pairs & (bias[:, None] != bias)
-        partners = pairs.sum(1)  # [B]
-        distance = 1 - (cosine * pairs).sum(1) / partners.clamp_min(1)
-        has_partner = partners > 0
-        return (distance * has_partner).sum() / has_partner.sum().clamp_min(1)
-    pairs = (pairs & (bias[:, None] < bias)).tril(-1)
-    return ((1 - (1 + cosine) / 2) * pairs).sum() / pairs.sum().clamp_min(1)
-
-
-def _cosines(features: Tensor) -> Tensor:
-    unit = F.normalize(features, dim=1)
-    return (unit @ unit.T).clamp(-1, 1)
+    else:
+        pairs = (pairs & (bias[:, None] < bias)).tril(-1)
+    partners = pairs.sum(1)  # [B]
+    # A row's sum of g_ij is its product with its partners' sum: no gradient of [B, B] is needed.
+    cosine = (unit * (pairs.to(unit.dtype) @ unit)).sum(1)
+    if variant == "paper":
+        has_partner = (partners > 0).to(unit.dtype)
+        distance = has_partner - cosine / partners.clamp_min(1)
+        return distance.sum() / has_partner.sum().clamp_min(1)
+    return ((partners - cosine) / 2).sum() / partners.sum().clamp_min(1)
