@@ -151,6 +151,8 @@ class Trainer:
                     self.evaluate(split)
                 self._save_best()
                 self.save("last.pt")
+            for split in self.evaluate_on.keys() - self.reports.keys():
+                self.evaluate(split)  # of a run that was killed after its last checkpoint
             self.engine.end_fit()
         except BaseException as error:
             self.engine.watch("on_exception", self.engine.run, error)

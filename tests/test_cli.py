@@ -99,6 +99,19 @@ def test_evaluate_prints_what_the_run_reported(capsys: pytest.CaptureFixture[str
     assert "does not fit 10 classes of BiasedDigits" in refused(capsys, 1)
 
 
+def test_a_run_killed_before_its_results_were_written_is_completed() -> None:
+    assert train("--run", "a") == 0
+    results = json.loads(Path("a/results.json").read_text())
+    Path("a/results.json").unlink()
+    Path("a/model.safetensors").unlink()
+    assert main(["train", "--resume", "a"]) == 0
+    again = json.loads(Path("a/results.json").read_text())
+    costs = {"seconds_total", "peak_memory_mb"}
+    assert {k: v for k, v in again.items() if k not in costs} == {
+        k: v for k, v in results.items() if k not in costs
+    }
+
+
 def test_two_step_trains_twice_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--method", "two-step", "--run", "a") == 0
     results = json.loads(Path("a/results.json").read_text())

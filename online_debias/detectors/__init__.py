@@ -2,6 +2,6 @@
 
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
-from online_debias.detectors.posterior import bias_group, conflict
+from online_debias.detectors.posterior import conflict
 
-__all__ = ["Detector", "HalfSpaceTrees", "bias_group", "conflict"]
+__all__ = ["Detector", "HalfSpaceTrees", "conflict"]

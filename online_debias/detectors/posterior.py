@@ -69,8 +69,3 @@ def conflict(posterior: Tensor, targets: Tensor) -> Tensor:
     """
     own = posterior.gather(1, targets[:, None]).squeeze(1)
     return 1 - own / posterior.amax(1)
-
-
-def bias_group(posterior: Tensor) -> Tensor:
-    """Return the class that the features speak for, `[B]` int64: a pseudo bias label."""
-    return posterior.argmax(1)
