@@ -162,6 +162,8 @@ def _sentence(message: str) -> str:
     if found := re.search(r"Expected an? (.+?)\.? Got value: (.*)", last):
         option = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", found[1])
+        if words := re.fullmatch(r"Literal\[(.*)\]", kind):
+            kind = words[1].replace(", ", " or ")
         return f"{option} is {found[2]!r}, expected {kind}."
     return last if path and not where else text
 

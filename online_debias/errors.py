@@ -21,3 +21,10 @@ def plainly() -> Iterator[None]:
         yield
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ConfigError(str(error)) from error
+
+
+def positive(**settings: float) -> None:
+    """Raise ValueError for the first setting that is not above 0."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value}, expected a number above 0.")

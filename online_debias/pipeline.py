@@ -164,10 +164,17 @@ class Job:
 
 
 def device_of(name: str) -> str:
-    """Return the device called `name`; "auto" is a GPU if there is one."""
+    """Return the device called `name`; "auto" is a GPU if there is one.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    kind, _, number = name.partition(":")
+    if kind == "cpu" or (kind == "cuda" and int(number or 0) < torch.cuda.device_count()):
+        return name
+    raise ValueError(f"device is {name!r}, but there is none here; choose cpu, cuda or auto.")
 
 
 class Pipeline(ABC):

@@ -15,6 +15,7 @@ from online_debias import checkpoint, compose, seeds
 from online_debias.callback import Callback, Monitor
 from online_debias.data.images import Images
 from online_debias.engine import Criterion, Engine
+from online_debias.errors import positive
 from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.loading import DeviceLoader
 from online_debias.metrics import Report, group_accuracies, group_metrics
@@ -85,7 +86,7 @@ class Trainer:
         save_every: int | None = None,
         log_every: int = 50,
     ) -> None:
-        _check(epochs=epochs, batch_size=batch_size, lr=lr, log_every=log_every)
+        positive(epochs=epochs, batch_size=batch_size, lr=lr, log_every=log_every)
         self.device = torch.device(device)
         self.epochs, self.precision, self.run_folder = epochs, precision, run
         self.save_every = save_every
@@ -242,9 +243,3 @@ class Trainer:
         self.seconds_training = state["cost"]["seconds"]
         self.samples_seen = state["cost"]["samples"]
         self.best = state["best"]
-
-
-def _check(**settings: float) -> None:
-    for name, value in settings.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}, expected a number above 0.")

@@ -179,6 +179,8 @@ BAD = {
     "settings file": (["--config", "nowhere.yaml"], "no settings file nowhere.yaml"),
     "not yaml": (["--config", "broken.yaml"], "broken.yaml is not YAML"),
     "unknown key": (["--epoch", "3"], "epoch"),
+    "device": (["--device", "cuda:99"], "device is 'cuda:99', but there is none here; choose cpu"),
+    "precision": (["--precision", "half"], "precision is 'half', expected 'float32' or 'bfloat16'"),
     "resume": (["--resume", "nowhere"], "no run to resume in nowhere"),
     "folder in a file": (["--run", "broken.yaml/run"], "broken.yaml"),
 }

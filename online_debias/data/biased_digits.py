@@ -42,15 +42,15 @@ class BiasedDigits(Source):
     The 1,797 originals (Alpaydin and Kaynak, 1998; in scikit-learn) are divided class by class,
     before any warping and always in the same way: 1,250 to train on, 50 to validate, 497 to
     test. Each is warped 8, 8 and 4 times. Every class has its own colour; conflicting images
-    (exactly ``round((1 - rho) * n)`` in each class of n) share out the other nine. The test set is
+    (exactly `round((1 - rho) * n)` in each class of n) share out the other nine. The test set is
     unbiased: each colour is as frequent as any other in every class.
 
     Every random choice has a generator of its own: another `rho`, `variant` or noise leaves the
     shapes as they are.
 
     Args:
-        variant: What is coloured: ``"bg"`` the background of a white digit, ``"fg"`` the digit on
-            black, ``"patch"`` a corner of 4x4 pixels beside a gray digit on black.
+        variant: What is coloured: `"bg"` the background of a white digit, `"fg"` the digit on
+            black, `"patch"` a corner of 4x4 pixels beside a gray digit on black.
         rho: Share of bias-aligned images; .1 is no bias at all.
         colour_noise: Standard deviation of an image's colour around that of its bias label, in
             each channel, where channels are in [0, 1]: .05 is crisp, .2 soft.
@@ -122,11 +122,11 @@ def warp(originals: Tensor, generator: torch.Generator) -> Tensor:
     elastic part moves a 4x4 grid by up to 1.2 pixels, smoothly in between.
 
     Args:
-        originals: ``[N, 8, 8]`` in [0, 1].
+        originals: `[N, 8, 8]` in [0, 1].
         generator: Decides the deformations.
 
     Returns:
-        ``[N, 28, 28]`` in [0, 1].
+        `[N, 28, 28]` in [0, 1].
     """
     n = len(originals)
     spin, zoom, shear, right, down = torch.empty(5, n).uniform_(-1, 1, generator=generator)
@@ -154,7 +154,7 @@ def _paint(gray: Tensor, colours: Tensor, variant: Variant) -> Tensor:
 
 
 def _originals(split: str) -> tuple[Tensor, Tensor]:
-    """The split's originals ``[N, 8, 8]`` in [0, 1] and their classes ``[N]``."""
+    """The split's originals `[N, 8, 8]` in [0, 1] and their classes `[N]`."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -13,10 +13,10 @@ from online_debias.data.idx import idx_tree
 
 
 class BiasedFashionMNIST(BiasedMNIST):
-    """Fashion-MNIST with the colours of :class:`BiasedMNIST`, blended in.
+    """Fashion-MNIST with the colours of `BiasedMNIST`, blended in.
 
     Same arguments, splits and draw. A garment's gray values are what tells it from another, so
-    they are kept: a pixel is ``gray * white + (1 - gray) * colour``.
+    they are kept: a pixel is `gray * white + (1 - gray) * colour`.
 
     Example:
         >>> train = BiasedFashionMNIST("data", rho=0.99).train()  # doctest: +SKIP

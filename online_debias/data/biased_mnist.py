@@ -34,8 +34,8 @@ class BiasedMNIST(Source):
     """MNIST with coloured backgrounds.
 
     From "Learning De-biased Representations with Biased Representations" (Bahng et al., ICML
-    2020): in each class ``int(n * rho)`` images get the class's own colour and the rest the other
-    nine (:func:`~online_debias.data.colouring.bahng_biases`). Images keep their order in the
+    2020): in each class `int(n * rho)` images get the class's own colour and the rest the other
+    nine (`colouring.bahng_biases`). Images keep their order in the
     files, so that an index names an MNIST image. The test set is all of MNIST's with rho .1. The
     validation set is biased with the same `rho`: the last 5,000 training images, or as many as lie
     behind the first `n_train`; there is none if these are fewer than 1,000.

@@ -22,7 +22,7 @@ PARTS = {
 
 
 def idx_tree(name: str) -> str:
-    """The tree of files that :func:`find_idx` looks for, to be printed.
+    """The tree of files that `find_idx` looks for, to be printed.
 
     Example:
         >>> print(idx_tree("MNIST"))
@@ -44,11 +44,11 @@ def find_idx(root: str | Path, name: str, download: bool = False) -> dict[str, P
 
     Args:
         root: The folder to look in.
-        name: The set's folder below `root` in torchvision's layout, ``"MNIST"`` for one.
+        name: The set's folder below `root` in torchvision's layout, `"MNIST"` for one.
         download: Fetch what is missing with torchvision's class of the same name.
 
     Returns:
-        The path of each of :data:`PARTS`.
+        The path of each of `PARTS`.
 
     Raises:
         FileNotFoundError: Naming the root and what is missing, with the expected tree.
@@ -72,7 +72,7 @@ def find_idx(root: str | Path, name: str, download: bool = False) -> dict[str, P
 
 
 def read_images(files: Mapping[str, Path], split: str) -> Tensor:
-    """The gray images of `split` (``"train"`` or ``"t10k"``): ``[N, H, W]`` uint8.
+    """The gray images of `split` (`"train"` or `"t10k"`): `[N, H, W]` uint8.
 
     Raises:
         ValueError: If the file is damaged or holds no images; it is named.
@@ -81,7 +81,7 @@ def read_images(files: Mapping[str, Path], split: str) -> Tensor:
 
 
 def read_labels(files: Mapping[str, Path], split: str) -> Tensor:
-    """The labels of `split` (``"train"`` or ``"t10k"``): ``[N]`` int64.
+    """The labels of `split` (`"train"` or `"t10k"`): `[N]` int64.
 
     Raises:
         ValueError: If the file is damaged or holds no labels; it is named.

@@ -10,14 +10,14 @@ from torch.utils.data import Dataset
 class Images(Dataset[tuple[Tensor, int]]):
     """Images, targets and, beside them, bias annotations, as tensors on one device.
 
-    An item is ``(image, target)``, the image as :meth:`to_float` gives it. The annotation is
-    never part of an item: ``bias`` is there for monitors and metrics only. A training loop
-    that wants no workers gathers ``images[index]`` on the device and converts the whole batch.
+    An item is `(image, target)`, the image as `to_float` gives it. The annotation is
+    never part of an item: `bias` is there for monitors and metrics only. A training loop
+    that wants no workers gathers `images[index]` on the device and converts the whole batch.
 
     Args:
-        images: ``[N, C, H, W]`` uint8.
-        targets: ``[N]`` int64, the class of each image.
-        bias: ``[N]`` int64, the value of the bias attribute (``bias == targets`` is
+        images: `[N, C, H, W]` uint8.
+        targets: `[N]` int64, the class of each image.
+        bias: `[N]` int64, the value of the bias attribute (`bias == targets` is
             bias-aligned), or None where nobody annotated it.
         classes: The names of the classes.
 
@@ -64,7 +64,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image ``[C, H, W]``, float32 in [-.5, .5], and its target."""
+        """One image `[C, H, W]`, float32 in [-.5, .5], and its target."""
         return self.to_float(self.images[index]), int(self.targets[index])
 
     def to(self, device: torch.device | str) -> Images:
@@ -74,7 +74,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
     @property
     def conflicting(self) -> Tensor | None:
-        """``[N]`` bool, true where the image is bias-conflicting; None without annotations."""
+        """`[N]` bool, true where the image is bias-conflicting; None without annotations."""
         return None if self.bias is None else self.bias != self.targets
 
     @staticmethod

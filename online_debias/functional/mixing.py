@@ -21,10 +21,14 @@ def cross_bias_partners(
     """
     fits = (targets[:, None] == targets) & (bias[:, None] != bias)
     fits &= ~bias.isnan()[:, None] & ~bias.isnan()
-    chance = torch.rand(fits.shape, generator=generator, device=targets.device) * fits
-    best, partner = chance.max(1)
+    rank = fits.cumsum(1, dtype=torch.int32)  # [B, B], which of the fitting rows a row is
+    count = rank[:, -1]
+    draw = torch.rand(len(targets), generator=generator, device=targets.device)
+    chosen = (draw * count).int()[:, None] + 1
+    # The first row of that rank; in a row without a partner, where none is, the place is unused.
+    partner = (rank == chosen).int().argmax(1)
     itself = torch.arange(len(targets), device=targets.device)
-    return torch.where(best > 0, partner, itself), best > 0
+    return torch.where(count > 0, partner, itself), count > 0
 
 
 def symmetric_beta(n: int, concentration: int, generator: torch.Generator) -> Tensor:
