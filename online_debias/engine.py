@@ -231,7 +231,13 @@ class Engine:
                 f"{_listed(here)}; resume with the recipe the run was started with."
             )
         for callback in self.callbacks:
-            callback.load_state_dict(state["callbacks"][callback.name])
+            try:
+                callback.load_state_dict(state["callbacks"][callback.name])
+            except RuntimeError as error:
+                raise ValueError(
+                    f"The checkpoint's state of callback {callback.name!r} does not fit; resume "
+                    "with the data and the recipe the run was started with."
+                ) from error
         for monitor in self.monitors:
             monitor.load_state_dict(state["monitors"].get(type(monitor).__name__, {}))
         self.sampling.load_state_dict(state["sampling"])

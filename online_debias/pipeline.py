@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -171,8 +172,8 @@ def device_of(name: str) -> str:
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, number = name.partition(":")
-    if kind == "cpu" or (kind == "cuda" and int(number or 0) < torch.cuda.device_count()):
+    found = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if name == "cpu" or (found and int(found[1] or 0) < torch.cuda.device_count()):
         return name
     raise ValueError(f"device is {name!r}, but there is none here; choose cpu, cuda or auto.")
 

@@ -10,6 +10,7 @@ import torch
 from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.data import Images, Source
+from online_debias.run import Run
 from tests.conftest import CLASSES, make_images
 
 
@@ -74,3 +75,10 @@ class Ring(Callback):
 
     requires = ("ring",)
     provides = ("ring",)
+
+
+class Stops(Callback):
+    """Ends the run after an epoch."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        run.stop("enough")

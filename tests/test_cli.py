@@ -112,6 +112,12 @@ def test_a_run_killed_before_its_results_were_written_is_completed() -> None:
     }
 
 
+def test_a_callback_that_stops_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("stop.yaml").write_text("callbacks: [{class_path: tests.own.Stops}]")
+    assert train("--config", "stop.yaml", "--run", "a") == 0
+    assert "Training was stopped: enough" in capsys.readouterr().err
+
+
 def test_two_step_trains_twice_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--method", "two-step", "--run", "a") == 0
     results = json.loads(Path("a/results.json").read_text())

@@ -121,6 +121,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(images: Images) -> None:
     other = Trainer(make_model(), images, make_recipe(), epochs=4, batch_size=40)
     with pytest.raises(ValueError, match="another model or recipe"):
         other.load_state_dict(saved)
+    with pytest.raises(ValueError, match="state of callback 'cross_bias_mix' does not fit"):
+        trainer(make_images(120)).load_state_dict(saved)
 
 
 @pytest.mark.parametrize(

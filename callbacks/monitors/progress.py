@@ -81,7 +81,7 @@ class Progress(Monitor):
         )
         total = self.epochs * self.steps_per_epoch
         self._task = self._bar.add_task(self._epoch(run), total=total, completed=run.step)
-        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=10)
+        self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=4)
         self._live.start()
         atexit.register(self._stop)  # a loop that was interrupted leaves no hidden cursor
 

@@ -16,6 +16,7 @@ from online_debias import config, results
 from online_debias.callback import Monitor
 from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, TensorBoard
 from online_debias.checkpoint import write_whole
+from online_debias.commands import table
 from online_debias.data import Images
 from online_debias.errors import ConfigError, plainly
 from online_debias.pipeline import Job, Settings
@@ -66,6 +67,9 @@ def _run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str,
         if not existed and not any(folder.rglob("last.pt")):
             shutil.rmtree(folder, ignore_errors=True)  # nothing in it is of use
         raise
+    for trainer in fitted.trainers:
+        if trainer.engine.run.stop_reason is not None:
+            print(f"Training was stopped: {trainer.engine.run.stop_reason}", file=sys.stderr)
     model = fitted.trainers[-1].model.state_dict()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.items()}
     write_whole(folder / "model.safetensors", safetensors.torch.save(tensors))
@@ -79,7 +83,4 @@ def command(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         config.parser().print_help(sys.stdout)
         return
-    found = train(arguments)
-    from online_debias.commands.table import show
-
-    show([found])
+    table.show([train(arguments)])

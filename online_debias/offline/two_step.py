@@ -24,7 +24,7 @@ class TwoStep(Pipeline):
     classified samples, which flags the share `error_ratio` of the model's error rate in that
     class; (3) a model trained from scratch, flagged and other samples drawn equally often.
     Features are scaled alike when the SVM is fitted and when it scores. MoDAD's warm start from a
-    plain model and its augmented copies are left out.
+    plain model and its augmented copies are left out. Callbacks of the settings act in (3).
 
     Args:
         q: of the generalised cross-entropy.
@@ -51,7 +51,7 @@ class TwoStep(Pipeline):
         )
         conflicting = job.train.conflicting
         found = {} if conflicting is None else detection(score, conflicting)
-        debiased = job.trainer()
+        debiased = job.trainer(callbacks=job.settings.callbacks)
         debiased.engine.run.resample("two_step", None, balance(flagged).to(debiased.device))
         debiased.fit()
         return Fitted([biased, debiased], found)
