@@ -31,7 +31,8 @@ def main() -> None:
     for name, render in {
         "demo": quality,
         "biased_mnist_98": quality,
-        "detectors": detectors,
+        "step_cost": measured,
+        "detectors": measured,
     }.items():
         path = HERE / "results" / f"{name}.csv"
         if path.is_file():
@@ -59,9 +60,10 @@ def quality(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines) + f"\n\n{seeds} seeds, last epoch, mean ± standard deviation."
 
 
-def detectors(rows: list[dict[str, str]]) -> str:
-    """Return the table of detector speed as it was measured."""
-    columns = ["detector", "trees", "height", "width", "samples_per_second", "ratio_to_river"]
+def measured(rows: list[dict[str, str]]) -> str:
+    """Return a table of speed as it was measured."""
+    left_out = ("torch", "river", "python", "batch", "window", "microseconds_per_batch")
+    columns = [name for name in rows[0] if name not in left_out]
     lines = [f"| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|"]
     lines += [f"| {' | '.join(row[name] for name in columns)} |" for row in rows]
     return "\n".join(lines)
