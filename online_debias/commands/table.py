@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +23,7 @@ COLUMNS = {
 def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print one row a run: test accuracies of its last epoch, detection, and what it cost."""
     title = "Test accuracy after the last epoch"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("method", no_wrap=True)
     shown = [name for name in COLUMNS if any(name in run for run in runs)]
     for name in shown:
