@@ -20,7 +20,10 @@ type: $(VENV)/ready
 
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/detectors.py
-	$(BIN)/python benchmarks/demo.py
+	$(BIN)/python benchmarks/step_cost.py
+	$(BIN)/python benchmarks/quality.py --name demo --methods plain two-step online online-minimal -- --epochs 8
+	$(BIN)/python benchmarks/quality.py --name demo_lr16 -- --epochs 8 --lr 0.016
+	$(BIN)/python benchmarks/render.py
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

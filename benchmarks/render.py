@@ -30,6 +30,7 @@ def main() -> None:
     text = README.read_text()
     for name, render in {
         "demo": quality,
+        "demo_lr16": quality,
         "biased_mnist_98": quality,
         "step_cost": measured,
         "detectors": measured,

@@ -160,11 +160,11 @@ def _sentence(message: str) -> str:
         name = path.rpartition(".")[2]
         return f"{where}{name} needs {found[1]}; give it with --{key}.{found[1]}."
     if found := re.search(r"Expected an? (.+?)\.? Got value: (.*)", last):
-        option = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
+        setting = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
         kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", found[1])
         if words := re.fullmatch(r"Literal\[(.*)\]", kind):
             kind = words[1].replace(", ", " or ")
-        return f"{option} is {found[2]!r}, expected {kind}."
+        return f"{setting} is {found[2]!r}, expected {kind}."
     return last if path and not where else text
 
 

@@ -68,6 +68,7 @@ def test_a_signal_and_a_factor_may_share_a_name(batch: Batch) -> None:
     batch.publish("conflict", torch.zeros(4))
     batch.reweight("conflict", torch.ones(4))
     batch.add_loss("conflict", torch.ones(()))
+    assert set(batch.signals) == set(batch.factors) == set(batch.terms) == {"conflict"}
 
 
 def test_a_loss_term_is_added_once(batch: Batch) -> None:

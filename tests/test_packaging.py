@@ -91,3 +91,14 @@ def test_the_callback_of_the_readme_works(tmp_path: Path, monkeypatch: pytest.Mo
     small = ["--data", "tests.own.Shapes", "--epochs", "1", "--batch_size", "40"]
     assert main(["train", "--config", "settings.yaml", "--run", "a", *small]) == 0
     assert "weights/largest_loss" in Path("a/metrics.csv").read_text()
+
+
+def test_every_script_that_the_makefile_runs_is_there() -> None:
+    scripts = re.findall(r"benchmarks/\w+\.py", (ROOT / "Makefile").read_text())
+    assert scripts and all((ROOT / script).is_file() for script in scripts)
+
+
+def test_every_results_file_has_its_table_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for path in (ROOT / "benchmarks/results").glob("*.csv"):
+        assert f"<!-- {path.stem} -->\n|" in readme, path.name

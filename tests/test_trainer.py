@@ -176,3 +176,4 @@ def test_the_recipe_trains_on_a_gpu_without_waiting(images: Images) -> None:
         one._step(*next(iter(one.loader)))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert one.engine.run.step == 3

@@ -20,7 +20,8 @@ def cross_bias_partners(
         partner `[B]` int64 (the row itself if there is none) and has_partner `[B]` bool.
     """
     fits = (targets[:, None] == targets) & (bias[:, None] != bias)
-    fits &= ~bias.isnan()[:, None] & ~bias.isnan()
+    known = ~bias.isnan()
+    fits &= known[:, None] & known
     rank = fits.cumsum(1, dtype=torch.int32)  # [B, B], which of the fitting rows a row is
     count = rank[:, -1]
     draw = torch.rand(len(targets), generator=generator, device=targets.device)
