@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
+
+from online_debias import distributed
 
 
 @dataclass(slots=True)
@@ -14,6 +17,9 @@ class Batch:
     Fields fill up in the order of the step's stages (see `Event`): `inputs` before the forward
     pass, `logits` and `features` from `on_features` on, `losses` from `on_loss` on, `weights` once
     the factors are composed. Bias annotations are not here: only monitors see them.
+
+    When ranks train together, callbacks and monitors see the rows of all ranks, in the order in
+    which one process would have drawn them; the loop gets the rows of its own rank.
     """
 
     step: int
@@ -29,7 +35,11 @@ class Batch:
     weights: Tensor | None = None  # [B]
     signals: dict[str, Tensor] = field(default_factory=dict)  # published, detached
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
+    shifts: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # added to logits [B, C], by contributor
     terms: dict[str, Tensor] = field(default_factory=dict)  # scalar loss terms, by contributor
+    whole: Batch | None = None  # the rows of all ranks, where these are one rank's
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -43,8 +53,39 @@ class Batch:
         """
         self.signals[name] = self._contribution("signal", name, value, self.signals)
 
+    def append(self, rows: Tensor, inputs: Tensor) -> None:
+        """Append variations `inputs` `[K, ...]` of the rows `rows` `[K]`, in `on_batch` only.
+
+        They keep index, target and rate, and count as mixed. `K` must not depend on tensor values,
+        which would wait for the device, and must be a multiple of the number of ranks.
+        """
+        self.index = torch.cat([self.index, self.index[rows]])
+        self.inputs = torch.cat([self.inputs, inputs])
+        self.targets = torch.cat([self.targets, self.targets[rows]])
+        self.rate = torch.cat([self.rate, self.rate[rows]])
+        self.mixed = torch.cat([self.mixed, torch.ones_like(self.mixed[rows])])
+
+    def shift_logits(self, name: str, value: Tensor) -> None:
+        """Add `value` `[B, C]`, with its graph, to the logits that the criterion sees.
+
+        `logits` stays as it is: accuracies, and the model when it is used, know of no shift. Call
+        it in `on_features`.
+
+        Raises:
+            ValueError: `name` contributed before in this step, or the shape is not the logits'.
+        """
+        if name in self.shifts:
+            raise ValueError(f"Logits were shifted twice by {name!r}; use one name each.")
+        if self.logits is None or value.shape != self.logits.shape:
+            expected = "None" if self.logits is None else tuple(self.logits.shape)
+            raise ValueError(
+                f"The logit shift {name!r} has shape {tuple(value.shape)}, expected {expected}: "
+                "one number for each row and class, from on_features on."
+            )
+        self.shifts[name] = value
+
     def reweight(self, name: str, factor: Tensor) -> None:
-        """Multiply the rows' loss weights by a positive `factor` `[B]`; no gradient goes into it.
+        """Multiply the rows' loss weights by a `factor` `[B]` >= 0; no gradient goes into it.
 
         Raises:
             ValueError: `name` contributed before in this step, or `factor` is not `[B]`.
@@ -71,6 +112,30 @@ class Batch:
             )
         self.terms[name] = value
 
+    def of_rank(self) -> Batch:
+        """Return this rank's rows; the batch itself when alone.
+
+        Raises:
+            ValueError: the rows cannot be shared out evenly.
+        """
+        ranks = distributed.world_size()
+        if ranks == 1:
+            return self
+        if len(self) % ranks:
+            raise ValueError(
+                f"Callbacks made a batch of {len(self)} rows, which {ranks} ranks cannot share "
+                "evenly; append a multiple of the number of ranks."
+            )
+        return replace(
+            self,
+            index=distributed.of_rank(self.index),
+            inputs=distributed.of_rank(self.inputs),
+            targets=distributed.of_rank(self.targets),
+            rate=distributed.of_rank(self.rate),
+            mixed=distributed.of_rank(self.mixed),
+            whole=self,
+        )
+
     def detached(self) -> Batch:
         """Return a copy without graphs, for those who only watch."""
         return replace(
@@ -81,6 +146,7 @@ class Batch:
             features={name: value.detach() for name, value in self.features.items()},
             signals=dict(self.signals),
             factors=dict(self.factors),
+            shifts={name: value.detach() for name, value in self.shifts.items()},
             terms={name: value.detach() for name, value in self.terms.items()},
         )
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from online_debias.errors import ConfigError, NonFiniteLossError
+from online_debias.errors import ConfigError, NonFiniteLossError, RankLostError
 
 _TRAIN_HELP = "one run; `train --help` lists every setting"
 
@@ -65,7 +65,7 @@ def _plainly(command: Callable[..., object], *arguments: object) -> int:
     sys.path.insert(0, str(Path.cwd()))  # where a user's own callbacks and models are
     try:
         command(*arguments)
-    except (ConfigError, NonFiniteLossError, OSError) as error:
+    except (ConfigError, NonFiniteLossError, RankLostError, OSError) as error:
         print(f"online-debias: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

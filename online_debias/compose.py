@@ -9,8 +9,6 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from online_debias.distributed import all_reduce
-
 Combine = Literal["product", "geometric", "max"]
 Normalize = Literal["batch", "none"]
 
@@ -24,8 +22,8 @@ def weights(
     """Compose weight factors `[B]` into one weight `[B]` a row.
 
     Factors are taken in the order of their names, so that float rounding does not depend on the
-    order in which callbacks are listed. `normalize="batch"` scales the mean over the global batch
-    to 1; ranks share it through one sum of two floats.
+    order in which callbacks are listed. `normalize="batch"` scales the mean over the batch to 1;
+    ranks see the rows of all of them, so it is the mean over the global batch.
 
     Raises:
         ValueError: `combine` or `normalize` is not one of the words above.
@@ -44,9 +42,7 @@ def weights(
             composed = composed ** (1 / len(stacked))
     composed = composed.clamp(*clip)
     if normalize == "batch":
-        rows = composed.new_full((), float(len(composed)))
-        total, rows = all_reduce(torch.stack([composed.sum(), rows]))
-        composed = composed * (rows / total.clamp_min(1e-30))
+        composed = composed * (len(composed) / composed.sum().clamp_min(1e-30))
     return composed
 
 

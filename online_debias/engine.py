@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from online_debias import compose
+from online_debias import compose, distributed, seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback, Event, Monitor
 from online_debias.dispatch import Dispatch
@@ -81,9 +81,9 @@ class Engine:
         if device is None:
             raise ValueError(f"The model {type(model).__name__} has no parameters to train.")
         self.recorder = Recorder(device)
-        self.run = Run(n_samples, n_classes, device, seed, self._record, max_steps)
-        self.sampling = Rounds(self.run)
         self.taps = Taps(model, taps, {name for call in self.callbacks for name in call.taps})
+        self.run = Run(n_samples, n_classes, device, seed, self._record, max_steps, self.taps.width)
+        self.sampling = Rounds(self.run)
         self.oracle = any(callback.uses_annotations for callback in self.callbacks)
         compose.check(combine, normalize)
         self._criterion = criterion
@@ -98,7 +98,8 @@ class Engine:
             callback.run = self.run
             if callback.uses_annotations:
                 callback.bias = self._bias
-            callback.setup(self.run)
+            with seeds.fixed(seed, callback.name, "weights"):
+                callback.setup(self.run)
             callback.to(device)
 
     @property
@@ -124,20 +125,23 @@ class Engine:
             self.emit(Event.EPOCH_START, self.run)
         device = self.run.device
         self._opened = time.perf_counter()
+        index, inputs, targets = (
+            distributed.gather_rows(value.to(device, non_blocking=True))
+            for value in (index, inputs, targets)
+        )
         self._rows = len(index)  # callbacks may append others
-        index = index.to(device, non_blocking=True)
         batch = Batch(
             step=self.run.step,
             epoch=self.run.epoch,
             index=index,
-            inputs=inputs.to(device, non_blocking=True),
-            targets=targets.to(device, non_blocking=True),
+            inputs=inputs,
+            targets=targets,
             rate=self.sampling.rate_of(index),
             mixed=torch.zeros(len(index), dtype=torch.bool, device=device),
         )
         self.emit(Event.BATCH, batch)
         self.taps.start()
-        return batch
+        return batch.of_rank()
 
     def loss(self, batch: Batch, logits: Tensor) -> Tensor:
         """Return the scalar to call `backward` on, from the model's `logits` `[B, C]`."""
@@ -149,8 +153,11 @@ class Engine:
         with torch.autocast(batch.index.device.type, enabled=False):  # losses stay in float32
             batch.logits = logits.float()
             batch.features = {name: x.float() for name, x in self.taps.finish().items()}
+            batch = _whole(batch)
+            assert batch.logits is not None
             self.emit(Event.FEATURES, batch)
-            batch.losses = self._criterion(batch.logits, batch.targets)
+            shifted = sum((batch.shifts[name] for name in sorted(batch.shifts)), batch.logits)
+            batch.losses = self._criterion(shifted, batch.targets)
             self.emit(Event.LOSS, batch)
             self.run.record("train/loss", batch.losses.detach().mean())
             total = self._weighted(batch)
@@ -161,6 +168,7 @@ class Engine:
 
     def end_step(self, batch: Batch) -> None:
         """Close a step, after the optimizer's."""
+        batch = batch if batch.whole is None else batch.whole
         self.emit(Event.STEP_END, batch)
         assert batch.logits is not None
         right = batch.logits.detach().argmax(1) == batch.targets
@@ -259,6 +267,21 @@ class Engine:
 
     def _record(self, name: str, value: Tensor | float) -> None:
         self.recorder.add(self.run.step, self.run.epoch, name, value)
+
+
+def _whole(batch: Batch) -> Batch:
+    """Return the rows of all ranks, with logits and features gathered in one collective."""
+    whole = batch.whole
+    if whole is None:
+        return batch
+    assert batch.logits is not None
+    named = {"": batch.logits, **batch.features}
+    widths = [value.shape[1] for value in named.values()]
+    parts = distributed.gather_rows(torch.cat(list(named.values()), 1)).split(widths, 1)
+    gathered = dict(zip(named, parts, strict=True))
+    whole.logits = gathered.pop("")
+    whole.features = gathered
+    return whole
 
 
 def _listed(names: set[str]) -> str:

@@ -14,6 +14,10 @@ class NonFiniteLossError(RuntimeError):
     """A loss, a weight factor or a loss term became NaN or infinite."""
 
 
+class RankLostError(RuntimeError):
+    """Another process of a run of several ranks is gone."""
+
+
 @contextmanager
 def plainly() -> Iterator[None]:
     """Around set-up code: what it refuses (ValueError, TypeError, ...) is the user's."""

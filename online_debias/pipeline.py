@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from online_debias import checkpoint, compose, seeds
+from online_debias import checkpoint, compose, distributed, seeds
 from online_debias.callback import Callback, Monitor
 from online_debias.data import Images, Source
 from online_debias.engine import Criterion
@@ -156,8 +157,9 @@ class Job:
                 save_every=settings.save_every,
                 log_every=settings.log_every,
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_whole(self.folder / "config.yaml", self._text.encode())
+        if distributed.rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_whole(self.folder / "config.yaml", self._text.encode())
         if self._resume and (folder / "last.pt").exists():
             with plainly():
                 trainer.load_state_dict(checkpoint.load(folder / "last.pt", trainer.device))
@@ -165,13 +167,14 @@ class Job:
 
 
 def device_of(name: str) -> str:
-    """Return the device called `name`; "auto" is a GPU if there is one.
+    """Return the device called `name`; "auto" is a GPU if there is one, one for each rank.
 
     Raises:
         ValueError: there is no such device here.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        own = int(os.environ.get("LOCAL_RANK", "0"))
+        return f"cuda:{own}" if own < torch.cuda.device_count() else "cpu"
     found = re.fullmatch(r"cuda(?::(\d+))?", name)
     if name == "cpu" or (found and int(found[1] or 0) < torch.cuda.device_count()):
         return name

@@ -21,6 +21,7 @@ class Run:
         epoch, step: how far training is, counted from 0.
         max_steps: planned number of steps, None when the loop does not tell.
         rank, world_size: this process among those that train together.
+        n_values: how many values a signal of labels has; its provider says so in `setup`.
         tables: sampling factors `[N]` by proposer, on the device.
         stop_reason: why a callback asked to stop, None while none did.
     """
@@ -33,17 +34,33 @@ class Run:
         seed: int,
         record: Callable[[str, Tensor | float], None],
         max_steps: int | None = None,
+        width: Callable[[str], int] | None = None,
     ) -> None:
         self.n_samples, self.n_classes, self.device, self.seed = n_samples, n_classes, device, seed
         self.epoch, self.step, self.max_steps = 0, 0, max_steps
         self.rank, self.world_size = distributed.rank(), distributed.world_size()
         self.tables: dict[str, Tensor] = {}
         self.stop_reason: str | None = None
-        self._record = record
+        self.n_values: dict[str, int] = {}
+        self._record, self._width = record, width
 
     def generator(self, name: str) -> torch.Generator:
         """Return the random stream of consumer `name` for this step; resuming repeats it."""
         return seeds.generator(self.device, self.seed, name, self.step)
+
+    def values_of(self, signal: str) -> int:
+        """Return how many values a signal of labels has: the classes, if nobody said otherwise."""
+        return self.n_values.get(signal, self.n_classes)
+
+    def width(self, tap: str) -> int:
+        """Return the width of a tap's features, for those who build a head on them in `setup`.
+
+        Raises:
+            ValueError: it cannot be told before the first forward pass; says how to give it.
+        """
+        if self._width is None:
+            raise ValueError(f"The width of tap {tap!r} is not known outside an engine.")
+        return self._width(tap)
 
     def resample(self, name: str, index: Tensor | None, factor: Tensor) -> None:
         """Propose how much oftener samples should be drawn, from the next round on.

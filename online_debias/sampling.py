@@ -61,7 +61,8 @@ class Rounds(Sampler[int]):
     """Draws a round (one pass of the loader) at its start, so prefetching never crosses a change.
 
     The stream of indices is the same for any number of workers. The position that is saved is
-    what was consumed, never what was prefetched. Ranks take every `world_size`-th index.
+    what was consumed, never what was prefetched. Ranks take every `world_size`-th index, equally
+    many each: up to `world_size - 1` indices at the end of a round are left out.
 
     Args:
         run: whose `resample` tables are drawn from.
@@ -70,14 +71,14 @@ class Rounds(Sampler[int]):
     def __init__(self, run: Run) -> None:
         self.seed = run.seed
         self.round = 0
-        self.consumed = 0  # rows of this round that were trained on, on this rank
+        self.consumed = 0  # rows of this round that were trained on, by all ranks
         self._run = run
         self._rate: Tensor | None = None  # [N] float64, None for equal rates
         self._drawn = False
 
     def __len__(self) -> int:
         """Rows of a whole round, on this rank."""
-        return len(range(self._run.rank, self._run.n_samples, self._run.world_size))
+        return self._run.n_samples // self._run.world_size
 
     def __iter__(self) -> Iterator[int]:
         """Draw the round and go through what is left of it."""
@@ -94,7 +95,8 @@ class Rounds(Sampler[int]):
             order = torch.randperm(run.n_samples, generator=stream)
         else:
             order = systematic(self._rate.cpu(), stream)
-        return order[run.rank :: run.world_size][self.consumed :]
+        whole = len(self) * run.world_size
+        return order[self.consumed : whole][run.rank :: run.world_size]
 
     def rate_of(self, index: Tensor) -> Tensor:
         """`[B]` float32, how much oftener than uniform the samples are drawn in this round."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -24,3 +26,14 @@ def generator(device: torch.device | str, seed: int, *names: str | int) -> torch
     A consumer that puts the step among the names needs no random state in a checkpoint.
     """
     return torch.Generator(device).manual_seed(derive(seed, *names))
+
+
+@contextmanager
+def fixed(seed: int, *names: str | int) -> Iterator[None]:
+    """Around code that draws from the global stream, such as layers that initialise themselves.
+
+    It draws from the stream of the consumer called `names`; the global one is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, *names))
+        yield

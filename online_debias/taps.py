@@ -21,12 +21,15 @@ class Tap:
         pool: side of the grid that a feature map is average-pooled to before it is flattened.
         reads: the module's "output", or its first "input".
         transform: applied to what is read; its result goes on through the model as well.
+        width: of the flattened features; needed only by heads, and only where it cannot be told
+            from the module's layers.
     """
 
     path: str
     pool: int = 1
     reads: Literal["output", "input"] = "output"
     transform: Callable[[Tensor], Tensor] | None = None
+    width: int | None = None
 
 
 def flatten(feature: Tensor, pool: int) -> Tensor:
@@ -63,6 +66,8 @@ class Taps:
         }
         self.names = sorted({*needed, *(name for name, tap in given.items() if tap.transform)})
         self._features: dict[str, Tensor] | None = None
+        self._widths: dict[str, int | None] = {}
+        self._promised: set[str] = set()  # widths that heads were built for
         self._handles: list[RemovableHandle] = []
         for tap in given.values():
             _find(model, tap.path)
@@ -86,7 +91,29 @@ class Taps:
                 f"Tap {missing[0]!r} did not fire in the forward pass; point it at a module that "
                 "the model calls, and create the engine before torch.compile."
             )
+        for name in self._promised & features.keys():
+            found, told = features[name].shape[1], self._widths[name]
+            if found != told:
+                raise ValueError(
+                    f"Tap {name!r} has {found} features, but its layers look like {told}; say so "
+                    f"with Tap(path, width={found})."
+                )
         return features
+
+    def width(self, name: str) -> int:
+        """Return the width of a tap's features, as far as its layers tell.
+
+        Raises:
+            ValueError: they do not; the tap must be given with its width.
+        """
+        width = self._widths[name]
+        if width is None:
+            raise ValueError(
+                f"The layers at tap {name!r} do not tell how many features it has; give it as "
+                f'taps={{"{name}": Tap(path, width=...)}}.'
+            )
+        self._promised.add(name)
+        return width
 
     def remove(self) -> None:
         """Detach all hooks from the model."""
@@ -108,11 +135,24 @@ class Taps:
             return None if changed is None else (changed, *args[1:])
 
         module = _find(model, tap.path)
+        self._widths[name] = tap.width or _layer_width(module, tap)
         self._handles.append(
             module.register_forward_hook(on_output)
             if tap.reads == "output"
             else module.register_forward_pre_hook(on_input)
         )
+
+
+def _layer_width(module: nn.Module, tap: Tap) -> int | None:
+    """The channels of the last layer that says how many, times the places of the grid."""
+    names: tuple[str, ...] = ("out_features", "out_channels", "num_features")
+    layers = list(module.modules())
+    if tap.reads == "input":
+        names, layers = ("in_features", "in_channels", "num_features"), [module]
+    found = [getattr(layer, name) for layer in layers for name in names if hasattr(layer, name)]
+    if not found:
+        return None
+    return int(found[-1]) * (1 if isinstance(layers[-1], nn.Linear) else tap.pool**2)
 
 
 def _unwrap(model: nn.Module) -> nn.Module:

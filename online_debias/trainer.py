@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from online_debias import checkpoint, compose, seeds
+from online_debias import checkpoint, compose, distributed, random_state, seeds
+from online_debias.batch_norm import over_ranks
 from online_debias.callback import Callback, Monitor
 from online_debias.data.images import Images
 from online_debias.engine import Criterion, Engine
@@ -30,7 +32,8 @@ class Trainer:
     """Trains one model on one image set, in one run.
 
     Adam with a one-cycle schedule; the last, incomplete batch of a round is left out. On the CPU,
-    and with the same build of torch, a run is reproduced bit for bit, also after a resume.
+    and with the same build of torch, a run is reproduced bit for bit, also after a resume. Ranks
+    (under torchrun) train as one process would with all their rows, to float rounding.
 
     Args:
         model: the classifier; moved to `device`.
@@ -56,7 +59,7 @@ class Trainer:
         engine: the engine; it exists before `fit`.
         seconds_training: time spent in training so far, callbacks included; evaluations and
             monitors, which only measure, are not.
-        samples_seen: rows trained on so far, on this rank.
+        samples_seen: rows trained on so far, by all ranks.
         reports: split name -> the latest evaluation.
     """
 
@@ -91,7 +94,11 @@ class Trainer:
         self.epochs, self.precision, self.run_folder = epochs, precision, run
         self.save_every = save_every
         self.format = torch.channels_last if channels_last else torch.contiguous_format
+        model = over_ranks(model, self.device)
         self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
+        self._forward = self.model
+        if distributed.world_size() > 1:
+            self._forward = DistributedDataParallel(self.model)
         self.engine = Engine(
             self.model,
             callbacks,
@@ -143,7 +150,8 @@ class Trainer:
             OSError: a checkpoint cannot be written; the one before it is kept.
         """
         if self.engine.run.step == 0:
-            torch.manual_seed(seeds.derive(self.engine.run.seed, "dropout"))
+            run = self.engine.run  # ranks drop out different units of their different rows
+            torch.manual_seed(seeds.derive(run.seed, "dropout", run.rank))
             self.save("last.pt")  # shows at once whether the folder can be written
         try:
             while self.engine.run.epoch < self.epochs and not self.engine.run.stop_reason:
@@ -174,14 +182,14 @@ class Trainer:
     def _step(self, index: Tensor, images: Tensor, targets: Tensor) -> None:
         batch = self.engine.start_step(index, images, targets)
         with torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16"):
-            logits = self.model(batch.inputs)
+            logits = self._forward(batch.inputs)
         loss = self.engine.loss(batch, logits)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.schedule.step()
         self.engine.end_step(batch)
-        self.samples_seen += len(index)
+        self.samples_seen += len(index) * self.engine.run.world_size
 
     def evaluate(self, split: str) -> Report:
         """Measure a split of `evaluate_on` and tell the monitors."""
@@ -197,8 +205,10 @@ class Trainer:
 
     def save(self, name: str) -> None:
         """Write a checkpoint to the run folder, if there is one, on rank 0."""
-        if self.run_folder is not None and self.engine.run.rank == 0:
-            checkpoint.save(self.run_folder / name, self.state_dict())
+        if self.run_folder is not None:
+            state = self.state_dict()  # every rank gives its random state
+            if self.engine.run.rank == 0:
+                checkpoint.save(self.run_folder / name, state)
 
     def _save_best(self) -> None:
         """Keep the model of the epoch that is most accurate on the biased validation split."""
@@ -215,8 +225,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "engine": self.engine.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "random": random_state.states(self.device),
             "cost": {"seconds": self.seconds_training, "samples": self.samples_seen},
             "best": self.best,
         }
@@ -237,9 +246,7 @@ class Trainer:
                 f"was started with ({str(error).splitlines()[-1].strip()})"
             ) from error
         self.schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["random"].cpu())
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state_all([random.cpu() for random in state["random_cuda"]])
+        random_state.restore(state["random"], self.device)
         self.seconds_training = state["cost"]["seconds"]
         self.samples_seen = state["cost"]["samples"]
         self.best = state["best"]

@@ -1,4 +1,4 @@
-"""Two processes weigh and draw as one does."""
+"""Two processes gather, draw and normalise as one does."""
 
 from __future__ import annotations
 
@@ -9,33 +9,52 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from online_debias import compose, distributed
+from online_debias import distributed
+from online_debias.batch import Batch
+from online_debias.batch_norm import RanksBatchNorm2d, over_ranks
 from online_debias.run import Run
 from online_debias.sampling import Rounds
 
 torch.set_num_threads(1)
 N = 11
-SHARDS = (slice(0, 4), slice(4, N))  # of different lengths
-SETTINGS: tuple[dict[str, Any], ...] = (
-    {},
-    {"combine": "geometric"},
-    {"combine": "max", "clip": (0.5, 3.0)},
-    {"normalize": "none"},
-)
-
-
-def factors() -> dict[str, Tensor]:
-    source = torch.Generator().manual_seed(0)
-    return {name: torch.rand(N, generator=source) * 4 + 0.1 for name in "ab"}
 
 
 def drawn() -> list[int]:
     run = Run(N, 2, torch.device("cpu"), seed=0, record=lambda name, value: None)
-    run.resample("a", None, factors()["a"])
+    run.resample("a", None, torch.rand(N, generator=torch.Generator().manual_seed(0)) + 0.1)
     return list(Rounds(run))
+
+
+def images() -> Tensor:
+    return 3 + 2 * torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+
+
+def normalised(norm: nn.Module, rows: slice) -> dict[str, Tensor]:
+    """Outputs, gradients and running statistics of a batch norm on some rows of all images."""
+    own = images()[rows].clone().requires_grad_()
+    output = norm(own)
+    whole = distributed.gather_rows(output)
+    (whole * torch.arange(whole.numel()).view_as(whole).sin()).sum().backward()
+    gradients = {"input": own.grad, "weight": norm.weight.grad, "bias": norm.bias.grad}
+    return {"output": whole.detach(), **gradients, **dict(norm.named_buffers())}  # type: ignore[dict-item]
+
+
+def norm() -> nn.BatchNorm2d:
+    made = nn.BatchNorm2d(4)
+    nn.init.uniform_(made.weight, generator=torch.Generator().manual_seed(2))
+    return made
+
+
+def uneven() -> str:
+    rows = torch.arange(3)
+    try:
+        Batch(0, 0, rows, rows, rows, rows, rows).of_rank()
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def work(rank: int, port: int, folder: Path) -> None:
@@ -43,12 +62,19 @@ def work(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    shard = {name: factor[SHARDS[rank]] for name, factor in factors().items()}
+    own = torch.tensor([1.0, 2.0]).add(10 * rank).requires_grad_()
+    gathered = distributed.gather_rows(own)
+    (gathered * torch.tensor([1.0, 2.0, 3.0, 4.0])).sum().backward()
     results = {
         "rank": distributed.rank(),
         "world_size": distributed.world_size(),
-        "sum": distributed.all_reduce(torch.tensor([1.0 + rank, 10.0])),
-        "weights": [compose.weights(shard, **setting) for setting in SETTINGS],
+        "gathered": gathered.detach(),
+        "of_rank": distributed.of_rank(gathered.detach()),
+        "gradient": own.grad,
+        "norm": normalised(
+            over_ranks(nn.Sequential(norm()), torch.device("cpu"))[0], slice(rank, 6, 2)
+        ),  # type: ignore[index]
+        "uneven": uneven(),
         "drawn": drawn(),
     }
     torch.save(results, folder / f"{rank}.pt")
@@ -70,26 +96,49 @@ def test_each_process_knows_its_place(ranks: list[dict[str, Any]]) -> None:
     assert [(result["rank"], result["world_size"]) for result in ranks] == [(0, 2), (1, 2)]
 
 
-def test_sums_are_over_the_processes(ranks: list[dict[str, Any]]) -> None:
-    assert [result["sum"].tolist() for result in ranks] == [[3.0, 20.0]] * 2
+def test_rows_are_gathered_in_the_order_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    for rank, result in enumerate(ranks):
+        assert result["gathered"].tolist() == [1.0, 11.0, 2.0, 12.0]
+        assert result["of_rank"].tolist() == [1.0 + 10 * rank, 2.0 + 10 * rank]
 
 
-@pytest.mark.parametrize("number", range(len(SETTINGS)))
-def test_weights_of_two_shards_are_those_of_the_whole_batch(
-    ranks: list[dict[str, Any]], number: int
-) -> None:
-    whole = compose.weights(factors(), **SETTINGS[number])
-    shards = [result["weights"][number] for result in ranks]
-    torch.testing.assert_close(torch.cat(shards), whole, rtol=1e-6, atol=0)
-    assert abs(shards[0].mean() - 1) > 0.01  # the mean is 1 over both, not in each
+def test_backward_sums_what_all_ranks_ask_of_a_row(ranks: list[dict[str, Any]]) -> None:
+    assert [result["gradient"].tolist() for result in ranks] == [[2.0, 6.0], [4.0, 8.0]]
+
+
+def test_batch_norm_over_ranks_is_that_of_one_process(ranks: list[dict[str, Any]]) -> None:
+    whole = normalised(norm(), slice(None))
+    for rank, result in enumerate(ranks):
+        found = result["norm"]
+        for name in ("output", "running_mean", "running_var", "num_batches_tracked"):
+            torch.testing.assert_close(found[name], whole[name], msg=name)
+        torch.testing.assert_close(found["input"] / 2, whole["input"][rank::2])
+    for name in ("weight", "bias"):  # the mean over ranks, as DistributedDataParallel takes it
+        mean = (ranks[0]["norm"][name] + ranks[1]["norm"][name]) / 2
+        torch.testing.assert_close(mean, whole[name])
+
+
+def test_batch_norm_alone_is_torchs() -> None:
+    model = nn.Sequential(norm())
+    assert over_ranks(model, torch.device("cpu")) is model and type(model[0]) is nn.BatchNorm2d
+    ours = RanksBatchNorm2d(4)
+    ours.load_state_dict(norm().state_dict())
+    theirs = norm()
+    assert torch.equal(ours(images()), theirs(images()))
+    assert torch.equal(ours.running_var, theirs.running_var)  # type: ignore[arg-type]
+
+
+def test_rows_that_cannot_be_shared_evenly_are_refused(ranks: list[dict[str, Any]]) -> None:
+    assert "a batch of 3 rows, which 2 ranks cannot share evenly" in ranks[0]["uneven"]
 
 
 def test_two_processes_draw_the_round_of_one(ranks: list[dict[str, Any]]) -> None:
-    woven = [ranks[i % 2]["drawn"][i // 2] for i in range(N)]
-    assert woven == drawn()
+    woven = [ranks[i % 2]["drawn"][i // 2] for i in range(N - N % 2)]
+    assert woven == drawn()[: N - N % 2]
+    assert [len(result["drawn"]) for result in ranks] == [5, 5]
 
 
 def test_a_process_alone_is_the_whole_world() -> None:
     assert (distributed.rank(), distributed.world_size()) == (0, 1)
     value = torch.tensor([2.0])
-    assert distributed.all_reduce(value).item() == 2.0
+    assert distributed.gather_rows(value) is value and distributed.of_rank(value) is value

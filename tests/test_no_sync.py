@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from online_debias.batch import Batch
 from online_debias.callback import Callback
@@ -17,37 +16,7 @@ from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
 from online_debias.trainer import Trainer
 from tests.conftest import make_model, make_recipe
-
-WAITS = {
-    "_local_scalar_dense",
-    "nonzero",
-    "masked_select",
-    "_unique2",
-    "unique_dim",
-    "unique_consecutive",
-    "bincount",
-    "repeat_interleave",
-    "histc",
-    "is_nonzero",
-    "equal",
-    "allclose",
-}
-
-
-class NoSync(TorchDispatchMode):
-    """Refuses operations whose result, or whose shape, the host must wait for."""
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        name = func.overloadpacket.__name__
-        if name in WAITS:
-            raise AssertionError(f"{name} waits for the device")
-        if name in ("index", "index_put", "index_put_"):
-            indices = [index for index in args[1] if index is not None]
-            if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
-                raise AssertionError(f"{name} by a boolean mask waits for the device")
-        return func(*args, **(kwargs or {}))
+from tests.no_sync import NoSync
 
 
 @pytest.mark.parametrize(

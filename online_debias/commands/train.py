@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -10,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 import yaml
 
-from online_debias import config, results
+from online_debias import config, distributed, results
 from online_debias.callback import Monitor
 from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, TensorBoard
 from online_debias.checkpoint import write_whole
 from online_debias.commands import table
 from online_debias.data import Images
 from online_debias.errors import ConfigError, plainly
-from online_debias.pipeline import Job, Settings
+from online_debias.pipeline import Job, Settings, device_of
 
 
 def train(arguments: Sequence[str]) -> dict[str, Any]:
@@ -42,21 +44,31 @@ def train(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str, Any]:
-    if not resume and folder.exists() and any(folder.iterdir()):
+    with plainly():
+        device = torch.device(device_of(settings.device))
+    with distributed.joined(device):
+        return _joined_run(settings, text, folder, resume)
+
+
+def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str, Any]:
+    writes = distributed.rank() == 0  # the others train with it, and leave files to it
+    if writes and not resume and folder.exists() and any(folder.iterdir()):
         raise ConfigError(
             f"{folder} holds another run; choose another folder with --run, or go on with "
             f"--resume {folder}."
         )
     start, existed = time.perf_counter(), folder.exists()
-    shown = yaml.safe_load(text)
+    shown, ranks = yaml.safe_load(text), distributed.world_size()
 
     def watch(title: str, place: Path, images: Images) -> list[Monitor]:
+        if not writes:
+            return []
         detection = Detection()
         return [
             detection,
             MetricsCSV(place / "metrics.csv"),
             TensorBoard(place, detection, images, shown),
-            Progress(settings.epochs, len(images) // settings.batch_size, title),
+            Progress(settings.epochs, len(images) // settings.batch_size // ranks, title),
         ]
 
     try:
@@ -64,16 +76,18 @@ def _run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str,
             job = Job(settings, folder, text, watch, resume)
         fitted = settings.pipeline.fit(job)
     except BaseException:
-        if not existed and not any(folder.rglob("last.pt")):
+        if writes and not existed and not any(folder.rglob("last.pt")):
             shutil.rmtree(folder, ignore_errors=True)  # nothing in it is of use
         raise
+    found = results.summarize(job, fitted, time.perf_counter() - start)
+    if not writes:
+        return found
     for trainer in fitted.trainers:
         if trainer.engine.run.stop_reason is not None:
             print(f"Training was stopped: {trainer.engine.run.stop_reason}", file=sys.stderr)
     model = fitted.trainers[-1].model.state_dict()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in model.items()}
     write_whole(folder / "model.safetensors", safetensors.torch.save(tensors))
-    found = results.summarize(job, fitted, time.perf_counter() - start)
     results.write_json(folder / "results.json", found)
     return found
 
@@ -83,4 +97,6 @@ def command(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         config.parser().print_help(sys.stdout)
         return
-    table.show([train(arguments)])
+    found = train(arguments)
+    if int(os.environ.get("RANK", "0")) == 0:
+        table.show([found])
