@@ -34,6 +34,7 @@ class Settings:
         model: the network, by class; it is given the number of classes.
         pipeline: what is trained: one run, or the two of a two-step method.
         callbacks: what changes the run, each by class.
+        criterion: loss of each row, a function or callable class `(logits, targets) -> losses`.
         taps: name -> module path (or path, pool and reads) of features that callbacks read.
         epochs: passes over the training set.
         batch_size: rows a step.
@@ -57,6 +58,7 @@ class Settings:
     pipeline: Pipeline
     method: str = "online"
     callbacks: list[Callback] = field(default_factory=list)
+    criterion: Criterion = cross_entropy
     taps: dict[str, str | Tap] = field(default_factory=dict)
     epochs: int = 12
     batch_size: int = 128
@@ -120,14 +122,14 @@ class Job:
         self,
         stage: str = "",
         callbacks: Iterable[Callback] = (),
-        criterion: Criterion = cross_entropy,
+        criterion: Criterion | None = None,
     ) -> Trainer:
         """Return a trainer with fresh weights; it goes on from its checkpoint when resuming.
 
         Args:
             stage: name of a sub-folder for trainings before the last one, "" for the last.
             callbacks: what changes this training.
-            criterion: loss of each row.
+            criterion: loss of each row; that of the settings when None.
         """
         settings, folder = self.settings, self.folder / stage
         title = f"{settings.method} ({stage})" if stage else settings.method
@@ -140,7 +142,7 @@ class Job:
                 self._watch(title, folder, self.train),
                 evaluate_on=self.evaluate_on,
                 taps=settings.taps,
-                criterion=criterion,
+                criterion=criterion or settings.criterion,
                 epochs=settings.epochs,
                 batch_size=settings.batch_size,
                 lr=settings.lr,

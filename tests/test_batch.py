@@ -102,3 +102,25 @@ def test_a_loss_term_that_is_not_a_scalar_is_refused(batch: Batch, shape: tuple[
     with pytest.raises(ValueError, match="Loss term 'end' has shape .* expected a scalar"):
         batch.add_loss("end", torch.ones(shape))
     assert batch.terms == {}
+
+
+def test_appended_rows_keep_what_they_vary_and_count_as_mixed(batch: Batch) -> None:
+    batch.targets, batch.rate = torch.tensor([3, 1, 4, 1]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    batch.append(torch.tensor([2, 0]), torch.ones(2, 3, 8, 8))
+    assert batch.index.tolist() == [0, 1, 2, 3, 2, 0] and batch.targets.tolist()[4:] == [4, 3]
+    assert batch.rate.tolist()[4:] == [3.0, 1.0]
+    assert batch.mixed.tolist() == [False] * 4 + [True] * 2
+    assert batch.inputs[4:].eq(1).all() and not batch.inputs[:4].any()
+
+
+def test_logits_are_shifted_with_the_graph_and_once_a_name(batch: Batch) -> None:
+    with pytest.raises(ValueError, match="'rubi' has shape .*expected None.*from on_features on"):
+        batch.shift_logits("rubi", torch.zeros(4, 2))
+    batch.logits = torch.zeros(4, 2)
+    batch.shift_logits("rubi", leaf(4, 2))
+    assert batch.shifts["rubi"].requires_grad
+    assert not batch.detached().shifts["rubi"].requires_grad
+    with pytest.raises(ValueError, match="shifted twice by 'rubi'"):
+        batch.shift_logits("rubi", torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"'end' has shape \(4,\), expected \(4, 2\)"):
+        batch.shift_logits("end", torch.zeros(4))

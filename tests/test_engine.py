@@ -238,3 +238,38 @@ def test_a_callback_may_stop_the_run(images: Images) -> None:
 def test_end_alone_reads_the_bottleneck(images: Images) -> None:
     trainer = Trainer(make_model(), images, [ConflictScore(), EnD()], epochs=1, batch_size=32)
     assert trainer.engine.taps.names == ["bottleneck", "shallow"]
+
+
+def test_the_criterion_sees_shifted_logits_and_nobody_else_does() -> None:
+    class Shifts(Callback):
+        def on_features(self, batch: Batch) -> None:
+            assert batch.logits is not None
+            batch.shift_logits(self.name, torch.full_like(batch.logits, 2.0).cumsum(1))
+
+    model = make_model()
+    engine = Engine(model, [Shifts("a"), Shifts("b")], n_samples=8, n_classes=3)
+    batch = engine.start_step(torch.arange(4), make_images(4).images.float(), torch.arange(4) % 3)
+    logits = model(batch.inputs)
+    loss = engine.loss(batch, logits)
+    shifted = logits + torch.tensor([4.0, 8.0, 12.0])
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(shifted, batch.targets))
+    assert batch.logits is not None and torch.equal(batch.logits, logits)
+
+
+def test_layers_made_in_setup_are_those_of_the_seed_and_the_name() -> None:
+    class Head(Callback):
+        def setup(self, run: Run) -> None:
+            self.layer = nn.Linear(2, run.values_of("bias_group"))
+            run.n_values["bias_group"] = 7
+
+    def made(*names: str, seed: int = 0) -> list[torch.Tensor]:
+        model, heads = make_model(), [Head(name) for name in names]
+        before = torch.get_rng_state()
+        Engine(model, heads, n_samples=8, n_classes=3, seed=seed)
+        assert torch.equal(before, torch.get_rng_state())
+        return [head.layer.weight for head in heads]
+
+    alone, both = made("a")[0], made("b", "a")
+    assert len(alone) == 3 and len(both[0]) == 7  # "a" comes first and told how many there are
+    assert torch.equal(alone, both[1])
+    assert not torch.equal(alone, made("a", seed=1)[0])

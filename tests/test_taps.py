@@ -238,3 +238,38 @@ def test_a_model_compiled_after_its_taps_were_attached_fires_in_every_step(
         for name in BOTH:
             torch.testing.assert_close(ours[name], theirs[name])
         model(images)
+
+
+@pytest.mark.parametrize(
+    ("model", "taps"),
+    [
+        (SmallConvNet(5), {}),
+        (SmallConvNet(5), {"shallow": Tap("stage2", pool=3)}),
+        (SmallConvNet(5), {"bottleneck": Tap("head"), "shallow": Tap("stage1", reads="input")}),
+        (Torchvision(5, "resnet18"), {}),
+        (Torchvision(5, "resnet50"), {"bottleneck": "net.layer3"}),
+    ],
+)
+def test_layers_tell_the_width_of_a_tap(model: nn.Module, taps: dict[str, Tap]) -> None:
+    stage1 = taps.get("shallow", Tap("")).reads == "input"
+    if stage1:  # an image is no layer: nothing says how many channels it has
+        with pytest.raises(ValueError, match="do not tell how many features it has.*width="):
+            Taps(model, taps, BOTH).width("shallow")
+        taps = {"bottleneck": taps["bottleneck"]}
+    found = Taps(model, taps, BOTH)
+    widths = {name: found.width(name) for name in BOTH}
+    features = read(found, model.eval(), torch.zeros(2, 3, 32, 32))
+    assert widths == {name: feature.shape[1] for name, feature in features.items()}
+
+
+def test_a_given_width_is_taken_and_a_wrong_one_is_mended(
+    model: SmallConvNet, images: Tensor
+) -> None:
+    right = Taps(model, {"shallow": Tap("stage1.3", pool=2, width=64)}, ["shallow"])
+    assert right.width("shallow") == 64  # max-pooling has no channels to tell
+    read(right, model, images)
+    wrong = Taps(model, {"shallow": Tap("stage1.3", pool=2, width=32)}, ["shallow"])
+    read(wrong, model, images)  # nobody built on it
+    wrong.width("shallow")
+    with pytest.raises(ValueError, match="has 64 features, but .* like 32; .*width=64"):
+        read(wrong, model, images)
