@@ -1,7 +1,19 @@
 """Detectors: streaming scores of how likely a sample is bias-conflicting."""
 
+from online_debias.detectors.centroid import Centroid
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
+from online_debias.detectors.loda import Loda
+from online_debias.detectors.mahalanobis import Mahalanobis
 from online_debias.detectors.posterior import conflict
+from online_debias.detectors.voronoi_cells import VoronoiCells
 
-__all__ = ["Detector", "HalfSpaceTrees", "conflict"]
+__all__ = [
+    "Centroid",
+    "Detector",
+    "HalfSpaceTrees",
+    "Loda",
+    "Mahalanobis",
+    "VoronoiCells",
+    "conflict",
+]
