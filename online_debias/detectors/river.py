@@ -1,10 +1,12 @@
-"""river's half-space trees: its trees for ours, and its scores as the oracle.
+"""river's detectors: the scores of any, and half-space trees as the oracle of ours.
 
 river itself is not imported: models come from the caller.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -55,10 +57,19 @@ def as_dicts(x: Tensor) -> list[dict[int, float]]:
     return [dict(enumerate(row)) for row in x.tolist()]
 
 
-def score_then_learn(model: Any, rows: list[dict[int, float]]) -> Tensor:
-    """Let a river anomaly detector score, then learn, each row in turn; `[B]` float64."""
+def score_then_learn(
+    model: Any, rows: list[dict[int, float]], learns: Iterable[bool] = repeat(True)
+) -> Tensor:
+    """Let a river anomaly detector score, then learn, each row in turn; `[B]` float64.
+
+    Args:
+        model: the detector.
+        rows: as `as_dicts` returns them.
+        learns: which rows it learns; all by default.
+    """
     scores = []
-    for row in rows:
+    for row, learn in zip(rows, learns, strict=False):
         scores.append(model.score_one(row))
-        model.learn_one(row)
+        if learn:
+            model.learn_one(row)
     return torch.tensor(scores, dtype=torch.float64)
