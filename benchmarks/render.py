@@ -1,4 +1,4 @@
-"""Write the tables of README.md from the results files: `python benchmarks/render.py`.
+"""Write the tables of README.md and docs/ from the results files: `python benchmarks/render.py`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->` and is made from the file NAME.csv in
 benchmarks/results: mean and standard deviation over seeds, one row a method.
@@ -13,8 +13,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 HERE = Path(__file__).resolve().parent
-README = HERE.parent / "README.md"
+ROOT = HERE.parent
 METRICS = {
     "accuracy_unbiased": "unbiased accuracy",
     "accuracy_worst_group": "worst group",
@@ -27,20 +29,63 @@ METRICS = {
 
 def main() -> None:
     """Write every table whose results file is there."""
-    text = README.read_text()
-    for name, render in {
-        "demo": quality,
-        "demo_lr16": quality,
-        "biased_mnist_98": quality,
-        "step_cost": measured,
-        "detectors": measured,
+    for document, tables in {
+        "README.md": {
+            "demo": quality,
+            "demo_lr16": quality,
+            "biased_mnist_98": quality,
+            "step_cost": measured,
+            "detectors": measured,
+        },
+        "docs/methods.md": {"methods": methods, "biased_mnist_98_labels": labels},
     }.items():
-        path = HERE / "results" / f"{name}.csv"
-        if path.is_file():
-            with path.open(newline="") as file:
-                table = render(list(csv.DictReader(file)))
-            text = _replace(text, name, table)
-    README.write_text(text)
+        text = (ROOT / document).read_text()
+        for name, render in tables.items():
+            path = HERE / "results" / f"{name}.csv"
+            if path.is_file():
+                with path.open(newline="") as file:
+                    text = _replace(text, name, render(list(csv.DictReader(file))))
+        (ROOT / document).write_text(text)
+
+
+def methods(rows: list[dict[str, str]]) -> str:
+    """Return a table of every method: what it is and needs, what it costs, how it does."""
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        values[row["method"], row["data"], row["metric"]].append(float(row["value"]))
+    described = yaml.safe_load((HERE / "methods.yaml").read_text())
+    variants = ("bg", "fg", "patch")
+    heads = ["method", "after", "bias labels", "beside the run", "held, MB", "time / plain"]
+    heads += [*variants, "AUROC bg / fg / patch"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name in dict.fromkeys(row["method"] for row in rows):
+        one = {key[1:]: found for key, found in values.items() if key[0] == name}
+        needs = described[name]
+        cells = [name, needs["paper"], "oracle" if one["bg", "oracle"][0] else "no"]
+        cells += [needs["extra"]]
+        cells += [f"{one['cost', metric][0]:.2f}" for metric in ("held_mb", "time_ratio")]
+        cells += [_cell(one[variant, "accuracy_unbiased"]) for variant in variants]
+        found = [one.get((variant, "detect_auroc")) for variant in variants]
+        cells += [" / ".join(f"{statistics.fmean(x):.3f}" for x in found if x)]
+        lines.append(f"| {' | '.join(cells)} |")
+    seeds = len({row["seed"] for row in rows})
+    return "\n".join(lines) + f"\n\nUnbiased accuracy, {seeds} seeds, mean ± standard deviation."
+
+
+def labels(rows: list[dict[str, str]]) -> str:
+    """Return a table of a few methods, with a mark on those that read bias labels."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        values[row["method"], row["metric"]].append(float(row["value"]))
+    shown = ("accuracy_unbiased", "accuracy_worst_group", "accuracy_conflicting")
+    lines = ["| method | bias labels | " + " | ".join(METRICS[name] for name in shown) + " |"]
+    lines.append("|---" * 5 + "|")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mark = "oracle" if values[method, "oracle"][0] else "no"
+        cells = [_cell(values[method, name]) for name in shown]
+        lines.append(f"| {method} | {mark} | {' | '.join(cells)} |")
+    seeds = len({row["seed"] for row in rows})
+    return "\n".join(lines) + f"\n\n{seeds} seeds, last epoch, mean ± standard deviation."
 
 
 def quality(rows: list[dict[str, str]]) -> str:

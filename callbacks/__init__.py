@@ -3,10 +3,56 @@
 if __name__ == "callbacks":
     raise ImportError("Import them as online_debias.callbacks; this folder is only its source.")
 
+from .bias_probe import BiasProbe
+from .cluster_weights import ClusterWeights
 from .conflict_score import ConflictScore
+from .confusion import Confusion
+from .copies import Copies
 from .cross_bias_mix import CrossBiasMix
 from .end import EnD
+from .gradient_reversal import GradientReversal
+from .group_weights import GroupWeights
+from .hex import HEX
+from .independence import Independence
+from .information import Information
+from .learned_mixin import LearnedMixin
+from .logit_correction import LogitCorrection
+from .loss_score import LossScore
+from .offline_clusters import OfflineClusters
+from .offline_score import OfflineScore
+from .online_clusters import OnlineClusters
+from .oracle_groups import OracleGroups
+from .relative_difficulty import RelativeDifficulty
 from .resample import Resample
 from .reweight import Reweight
+from .river_score import RiverScore
+from .rubi import RUBi
+from .spectral_decoupling import SpectralDecoupling
 
-__all__ = ["ConflictScore", "CrossBiasMix", "EnD", "Resample", "Reweight"]
+__all__ = [
+    "BiasProbe",
+    "ClusterWeights",
+    "ConflictScore",
+    "Confusion",
+    "Copies",
+    "CrossBiasMix",
+    "EnD",
+    "GradientReversal",
+    "GroupWeights",
+    "HEX",
+    "Independence",
+    "Information",
+    "LearnedMixin",
+    "LogitCorrection",
+    "LossScore",
+    "OfflineClusters",
+    "OfflineScore",
+    "OnlineClusters",
+    "OracleGroups",
+    "RelativeDifficulty",
+    "Resample",
+    "Reweight",
+    "RiverScore",
+    "RUBi",
+    "SpectralDecoupling",
+]

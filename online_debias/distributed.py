@@ -59,10 +59,12 @@ def of_rank(value: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        value = value.contiguous()
-        parts = [torch.empty_like(value) for _ in range(world_size())]
-        dist.all_gather(parts, value)
-        return torch.stack(parts, 1).flatten(0, 1)
+        images = value.ndim == 4 and value.is_contiguous(memory_format=torch.channels_last)
+        own = value.contiguous()
+        parts = [torch.empty_like(own) for _ in range(world_size())]
+        dist.all_gather(parts, own)
+        rows = torch.stack(parts, 1).flatten(0, 1)
+        return rows.contiguous(memory_format=torch.channels_last) if images else rows
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Sequence
 from online_debias.callback import Callback
 
 # For the message only: which shipped callback could provide a missing signal.
-_PROVIDERS = {"conflict": "ConflictScore", "bias_group": "ConflictScore"}
+_PROVIDERS = {
+    "conflict": "ConflictScore",
+    "bias_group": "ConflictScore",
+    "bias_logits": "BiasProbe",
+    "cluster": "OnlineClusters",
+}
 
 
 def unique_names(callbacks: Sequence[Callback]) -> None:

@@ -54,6 +54,11 @@ def make_recipe() -> list[Callback]:
     ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "put this callback, by its import path, through tests/contract.py too"
+    parser.addoption("--callback", action="append", default=[], help=text)
+
+
 @pytest.fixture
 def images() -> Images:
     return make_images()

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import online_debias
+from online_debias import callbacks, config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -98,7 +100,23 @@ def test_every_script_that_the_makefile_runs_is_there() -> None:
     assert scripts and all((ROOT / script).is_file() for script in scripts)
 
 
-def test_every_results_file_has_its_table_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_every_results_file_has_its_table() -> None:
+    shown = (ROOT / "README.md").read_text() + (ROOT / "docs/methods.md").read_text()
     for path in (ROOT / "benchmarks/results").glob("*.csv"):
-        assert f"<!-- {path.stem} -->\n|" in readme, path.name
+        assert f"<!-- {path.stem} -->\n|" in shown, path.name
+
+
+def test_every_callback_has_its_row_in_the_readme_and_in_the_benchmark() -> None:
+    readme = (ROOT / "README.md").read_text()
+    benchmark = (ROOT / "benchmarks/methods.yaml").read_text()
+    for name in callbacks.__all__:
+        assert f"| `{name}` |" in readme, name
+        assert f"online_debias.callbacks.{name}\n" in benchmark, name
+
+
+def test_every_row_of_the_benchmark_can_be_built(tmp_path: Path) -> None:
+    for name, row in yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text()).items():
+        assert row.keys() == {"paper", "extra", "settings"}, name
+        (tmp_path / "row.yaml").write_text(yaml.safe_dump(row["settings"]))
+        settings, _ = config.parse(["--config", str(tmp_path / "row.yaml")])
+        assert len(settings.callbacks) == len(row["settings"]["callbacks"])

@@ -1,0 +1,265 @@
+"""What holds for every callback, checked for any class, a user's own too.
+
+    pytest tests/contract.py                                  # every exported callback
+    pytest tests/contract.py --callback mine.WeighByLoss      # and this one
+
+A callback is put into a run with whatever provides the signals it requires and, where all it does
+is publish signals, with somebody who acts on them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from online_debias import callbacks as exported
+from online_debias import checkpoint
+from online_debias.callback import Callback, Event, Monitor
+from online_debias.callbacks import (
+    BiasProbe,
+    ClusterWeights,
+    ConflictScore,
+    EnD,
+    OnlineClusters,
+    Reweight,
+    RUBi,
+)
+from online_debias.data import Images
+from online_debias.detectors import HalfSpaceTrees
+from online_debias.record import Scalar
+from online_debias.run import Run
+from online_debias.trainer import Trainer
+from tests.conftest import make_images, make_model
+from tests.no_sync import NoSync
+
+EXPORTED = [getattr(exported, name) for name in exported.__all__]
+
+
+def forest() -> ConflictScore:
+    """Scores that are ready after two batches."""
+    return ConflictScore(HalfSpaceTrees(n_trees=10, height=4, fold=64))
+
+
+PROVIDERS: dict[str, Callable[[], Callback]] = {
+    "conflict": forest,
+    "bias_group": forest,
+    "bias_logits": lambda: BiasProbe(group_signal=None, signal=None),
+    "cluster": lambda: OnlineClusters(n_clusters=2, group_signal=None),
+}
+READERS: dict[str, Callable[[], Callback]] = {
+    "conflict": Reweight,
+    "bias_group": lambda: EnD(alpha=0.1, beta=1.0),
+    "bias_logits": RUBi,
+    "cluster": ClusterWeights,
+}
+
+
+def companions(callback: Callback) -> list[Callback]:
+    """The callback with those it needs, and those that act on what it publishes."""
+    together = [callback]
+    for signal in callback.requires:
+        if not any(signal in other.provides for other in together):
+            if signal not in PROVIDERS:
+                pytest.fail(
+                    f"{callback.name!r} requires {signal!r}; add who provides it to PROVIDERS."
+                )
+            together.append(PROVIDERS[signal]())
+    for signal in callback.provides:
+        if signal in READERS:
+            together.append(READERS[signal]())
+    return together
+
+
+def run(
+    callbacks: Iterable[Callback], images: Images | None = None, folder: Path | None = None
+) -> Trainer:
+    """A trainer that takes ten steps in two rounds, the second one drawn from what was learned."""
+    return Trainer(
+        make_model(), make_images() if images is None else images, callbacks, epochs=2,
+        batch_size=48, run=folder, schedule="constant", lr=3e-3, log_every=10**6,
+    )  # fmt: skip
+
+
+def trained(callbacks: Iterable[Callback], images: Images | None = None) -> Trainer:
+    trainer = run(callbacks, images)
+    trainer.fit()
+    return trainer
+
+
+def state(trainer: Trainer) -> dict[str, Tensor]:
+    """All tensors of the model and of the callbacks."""
+    found = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
+    for callback in trainer.engine.callbacks:
+        for name, value in callback.state_dict().items():
+            if isinstance(value, Tensor):
+                found[f"{callback.name}.{name}"] = value
+    return found
+
+
+def assert_equal(one: Trainer, other: Trainer) -> None:
+    ours, theirs = state(one), state(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(
+            value,
+            theirs[name],
+            rtol=0,
+            atol=0,
+            equal_nan=True,
+            msg=lambda text, n=name: f"{n} {text}",
+        )
+
+
+def differ(one: Trainer, other: Trainer) -> bool:
+    pairs = zip(one.model.parameters(), other.model.parameters(), strict=True)
+    return any(not torch.equal(a, b) for a, b in pairs)
+
+
+class Tags(Monitor):
+    """Remembers under which tags something was recorded."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def on_scalars(self, scalars: Sequence[Scalar], run: Run) -> None:
+        self.names |= {scalar.name for scalar in scalars}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    named = [_class(path) for path in metafunc.config.getoption("--callback")]
+    metafunc.parametrize("make", [*EXPORTED, *named], ids=lambda kind: kind.__name__, indirect=True)
+
+
+def _class(path: str) -> type[Callback]:
+    module, _, name = path.rpartition(".")
+    kind: type[Callback] = getattr(importlib.import_module(module), name)
+    return kind
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest) -> type[Callback]:
+    """The class under test."""
+    kind: type[Callback] = request.param
+    return kind
+
+
+def test_it_is_made_with_defaults_and_by_name(make: type[Callback]) -> None:
+    assert make().name and make(name="other").name == "other"
+    assert isinstance(make(), nn.Module)
+
+
+def test_it_changes_the_trained_weights(make: type[Callback]) -> None:
+    """A method that equals plain training does nothing, whatever it is called."""
+    callbacks = companions(make())
+    without = [c for c in companions(make())[1:] if not set(c.requires) & set(make().provides)]
+    assert differ(trained(callbacks), trained(without))
+
+
+def test_the_order_of_the_list_does_not_matter(make: type[Callback]) -> None:
+    assert_equal(trained(companions(make())), trained(companions(make())[::-1]))
+
+
+@pytest.mark.parametrize("stop", [2, 7])
+def test_a_resumed_run_is_the_same_to_the_last_bit(
+    make: type[Callback], stop: int, tmp_path: Path
+) -> None:
+    first = run(companions(make()))
+    epochs, rest = divmod(stop, 5)
+    first.epochs = epochs
+    first.fit()
+    first.model.train()
+    for _, batch in zip(range(rest), first.loader, strict=False):
+        first._step(*batch)
+    checkpoint.save(tmp_path / "last.pt", first.state_dict())
+    second = run(companions(make()))
+    second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))  # with weights_only=True
+    second.fit()
+    assert_equal(trained(companions(make())), second)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_no_step_waits_for_the_device(make: type[Callback], precision: str) -> None:
+    trainer = run(companions(make()))
+    trainer.precision = precision  # type: ignore[assignment]
+    step, steps = trainer._step, 0
+
+    def watched(*batch: Tensor) -> None:
+        nonlocal steps
+        with NoSync():
+            step(*batch)
+        steps += 1
+
+    trainer._step = watched  # type: ignore[method-assign]
+    trainer.fit()
+    assert steps == 10
+    assert all(bool(value.isfinite().all()) for value in trainer.model.state_dict().values())
+
+
+def test_it_never_holds_the_model(make: type[Callback]) -> None:
+    callback = make()
+    trainer = run(companions(callback))
+    trainer.fit()
+    own = {id(module) for module in trainer.model.modules()}
+    own |= {id(parameter) for parameter in trainer.model.parameters()}
+    held = [*callback.modules(), *callback.parameters(), *callback.buffers()]
+    for module in callback.modules():
+        held += [value for name, value in vars(module).items() if name != "run"]
+    assert not [thing for thing in held if id(thing) in own]
+
+
+def test_annotations_do_not_matter_unless_it_says_so(make: type[Callback]) -> None:
+    images = make_images()
+    assert images.bias is not None
+    shuffled = Images(images.images, images.targets, images.bias.flip(0), images.classes)
+    one, other = trained(companions(make())), trained(companions(make()), shuffled)
+    assert one.engine.oracle is make.uses_annotations
+    if make.uses_annotations:
+        assert differ(one, other)
+    else:
+        assert_equal(one, other)
+        assert_equal(one, trained(companions(make()), without_annotations(images)))
+
+
+def without_annotations(images: Images) -> Images:
+    return Images(images.images, images.targets, None, images.classes)
+
+
+def test_its_docstring_lists_signals_and_records(make: type[Callback]) -> None:
+    text = re.sub(r"\s+", " ", make.__doc__ or "")
+    assert "Args:" in text or not list(make.__init__.__annotations__)
+    callback = make()
+    for signal in (*callback.requires, *callback.provides):
+        assert f"`{signal}`" in text, f"the docstring does not name the signal {signal!r}"
+    trainer = run(companions(callback))
+    trainer.engine.monitors.append(seen := Tags())
+    owner, noted = "", set()
+    record = trainer.engine.run._record
+
+    def watched(name: str, value: Tensor | float) -> None:
+        if owner == callback.name:
+            noted.add(name)
+        record(name, value)
+
+    def owned(hook: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: object) -> None:
+            nonlocal owner
+            owner = callback.name
+            hook(*args)
+            owner = ""
+
+        return call
+
+    trainer.engine.run._record = watched
+    for event in Event:
+        if hasattr(callback, event.value):
+            setattr(callback, event.value, owned(getattr(callback, event.value)))
+    trainer.fit()
+    by_engine = re.compile(rf"(terms|weights)/{callback.name}(_head)?$")
+    for tag in sorted(noted | {name for name in seen.names if by_engine.match(name)}):
+        assert f"`{tag}`" in text, f"the docstring does not name the record {tag!r}"
