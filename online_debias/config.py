@@ -23,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "data": {"class_path": "online_debias.data.BiasedDigits"},
     "model": {"class_path": "online_debias.models.SmallConvNet"},
 }
+_CRITERIA = ("cross_entropy.cross_entropy", "gce.GeneralizedCrossEntropy")
 _KINDS = {"data": data.Source, "callbacks": Callback, "pipeline": Pipeline}
 
 
@@ -156,6 +157,11 @@ def _sentence(message: str) -> str:
         module, _, name = path.rpartition(".")
         options = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
         return f"{where}{name} has no option {found[1]!r}; {_nearest(found[1], options)}."
+    if key == "criterion":
+        near = _nearest("", _classes(key))
+        return (
+            f"criterion must be a function (logits, targets) -> losses or a class of such; {near}."
+        )
     if found := re.search(r"arguments are required: (.*)", last):
         name = path.rpartition(".")[2]
         return f"{where}{name} needs {found[1]}; give it with --{key}.{found[1]}."
@@ -169,6 +175,8 @@ def _sentence(message: str) -> str:
 
 
 def _classes(key: str) -> list[str]:
+    if key == "criterion":
+        return [f"online_debias.functional.{name}" for name in _CRITERIA]
     if key == "model":
         return ["SmallConvNet", "SimpleConvNet", "Torchvision"]
     waiting, names = [_KINDS[key.partition(".")[0]]] if key in _KINDS else [], []

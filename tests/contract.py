@@ -77,12 +77,12 @@ def companions(callback: Callback) -> list[Callback]:
 
 
 def run(
-    callbacks: Iterable[Callback], images: Images | None = None, folder: Path | None = None
+    callbacks: Iterable[Callback], images: Images | None = None, device: str = "cpu"
 ) -> Trainer:
     """A trainer that takes ten steps in two rounds, the second one drawn from what was learned."""
     return Trainer(
         make_model(), make_images() if images is None else images, callbacks, epochs=2,
-        batch_size=48, run=folder, schedule="constant", lr=3e-3, log_every=10**6,
+        batch_size=48, device=device, schedule="constant", lr=3e-3, log_every=10**6,
     )  # fmt: skip
 
 
@@ -199,6 +199,18 @@ def test_no_step_waits_for_the_device(make: type[Callback], precision: str) -> N
     trainer.fit()
     assert steps == 10
     assert all(bool(value.isfinite().all()) for value in trainer.model.state_dict().values())
+
+
+@pytest.mark.gpu
+def test_no_step_waits_on_a_gpu(make: type[Callback]) -> None:
+    trainer = run(companions(make()), device="cuda")
+    steps = iter(trainer.loader)
+    trainer._step(*next(steps))  # what is made in the first step may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer._step(*next(steps))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_it_never_holds_the_model(make: type[Callback]) -> None:

@@ -118,6 +118,25 @@ def test_a_callback_that_stops_says_why(capsys: pytest.CaptureFixture[str]) -> N
     assert "Training was stopped: enough" in capsys.readouterr().err
 
 
+def test_a_criterion_is_chosen_by_its_path() -> None:
+    gce = "online_debias.functional.gce."
+    assert train("--method", "plain", "--run", "a") == 0
+    function = ["--criterion", f"{gce}generalized_cross_entropy"]
+    assert train("--method", "plain", "--run", "b", *function) == 0
+    made = ["--criterion", f"{gce}GeneralizedCrossEntropy", "--criterion.q", "0.7"]
+    assert train("--method", "plain", "--run", "c", *made) == 0
+    weights = [Path(run, "model.safetensors").read_bytes() for run in "abc"]
+    assert weights[0] != weights[1] == weights[2]
+
+
+@pytest.mark.parametrize("method", ["lff", "clusterfix", "end", "irene", "group-dro"])
+def test_a_method_is_one_word(method: str) -> None:
+    assert train("--method", method, "--run", "a") == 0
+    results = json.loads(Path("a/results.json").read_text())
+    assert results["method"] == method and results["training_passes"] == 1
+    assert results["oracle"] is (method in ("end", "irene", "group-dro"))
+
+
 def test_two_step_trains_twice_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--method", "two-step", "--run", "a") == 0
     results = json.loads(Path("a/results.json").read_text())
@@ -184,6 +203,8 @@ BAD = {
     "epochs": (["--epochs", "few"], "epochs is 'few', expected int"),
     "settings file": (["--config", "nowhere.yaml"], "no settings file nowhere.yaml"),
     "not yaml": (["--config", "broken.yaml"], "broken.yaml is not YAML"),
+    "criterion": (["--criterion", "math.pi"], "criterion must be a function.*GeneralizedCrossEnt"),
+    "criterion name": (["--criterion", "gce"], "no class 'gce'; there are .*cross_entropy"),
     "unknown key": (["--epoch", "3"], "epoch"),
     "device": (["--device", "cuda:99"], "device is 'cuda:99', but there is none here; choose cpu"),
     "precision": (["--precision", "half"], "precision is 'half', expected 'float32' or 'bfloat16'"),

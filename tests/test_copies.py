@@ -338,11 +338,11 @@ def test_rows_that_others_append_keep_their_weight() -> None:
 def test_the_memory_format_is_kept() -> None:
     engine, net = build(Copies())
     for augment in ("modad", "mild"):
-        engine, net = build(Copies(augment=augment))  # type: ignore[arg-type]
+        engine, net = build(Copies(augment=augment))
         for _ in range(2):
             batch, _ = step(engine, net)
         assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
-        engine, net = build(Copies(augment=augment))  # type: ignore[arg-type]
+        engine, net = build(Copies(augment=augment))
         batch, _ = step(engine, net, images=IMAGES.contiguous())
         assert batch.inputs.is_contiguous()
 
