@@ -56,7 +56,7 @@ def methods(rows: list[dict[str, str]]) -> str:
     described = yaml.safe_load((HERE / "methods.yaml").read_text())
     variants = ("bg", "fg", "patch")
     heads = ["method", "after", "bias labels", "beside the run", "held, MB", "time / plain"]
-    heads += [*variants, "AUROC bg / fg / patch"]
+    heads += [*variants, "seeds", "AUROC bg / fg / patch"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name in dict.fromkeys(row["method"] for row in rows):
         one = {key[1:]: found for key, found in values.items() if key[0] == name}
@@ -65,11 +65,11 @@ def methods(rows: list[dict[str, str]]) -> str:
         cells += [needs["extra"]]
         cells += [f"{one['cost', metric][0]:.2f}" for metric in ("held_mb", "time_ratio")]
         cells += [_cell(one[variant, "accuracy_unbiased"]) for variant in variants]
+        cells += [str(min(len(one[variant, "accuracy_unbiased"]) for variant in variants))]
         found = [one.get((variant, "detect_auroc")) for variant in variants]
         cells += [" / ".join(f"{statistics.fmean(x):.3f}" for x in found if x)]
         lines.append(f"| {' | '.join(cells)} |")
-    seeds = len({row["seed"] for row in rows})
-    return "\n".join(lines) + f"\n\nUnbiased accuracy, {seeds} seeds, mean ± standard deviation."
+    return "\n".join(lines) + "\n\nUnbiased accuracy, last epoch, mean ± standard deviation."
 
 
 def labels(rows: list[dict[str, str]]) -> str:

@@ -54,7 +54,7 @@ class ClusterWeights(Callback):
 
     def __init__(
         self,
-        variant: Literal["paper", "code"] = "paper",
+        variant: Literal["paper", "code"] = "code",
         momentum: float = 0.3,
         beta: float = 0.5,
         tap: str = "bottleneck",
