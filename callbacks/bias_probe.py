@@ -9,6 +9,7 @@ from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.detectors import conflict
 from online_debias.functional.gce import generalized_cross_entropy
+from online_debias.functional.mass_mean import mass_mean
 from online_debias.functional.standardize import Moments, follow, standardize
 from online_debias.run import Run
 
@@ -91,7 +92,7 @@ class BiasProbe(Callback):
         mass = torch.where(batch.mixed, 0.0, 1 / batch.rate)
         logits = self.head(self._standardized(features, mass))
         losses = generalized_cross_entropy(logits, batch.targets, self.q)
-        batch.add_loss(self.name, (mass * losses).sum() / mass.sum().clamp_min(1e-30))
+        batch.add_loss(self.name, mass_mean(losses, mass))
 
         posterior = logits.detach().softmax(1)
         agrees = batch.mixed | (self.run.step < _LEARNING_STEPS)

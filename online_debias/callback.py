@@ -23,10 +23,11 @@ class Event(Enum):
     ```
     on_fit_start(run)                 after setup(run), and after a checkpoint was loaded
       on_epoch_start(run)
-        on_batch(batch)               before forward: may replace rows (mixing)
+        on_batch(batch)               before forward: may replace inputs, batch.append(...)
            forward; taps fill batch.features
-        on_features(batch)            detectors score, then learn; signals are published
-           losses = criterion(logits, targets), one a sample
+        on_features(batch)            detectors score, then learn; signals are published;
+                                      batch.shift_logits(...)
+           losses = criterion(logits + sum(shifts), targets), one a sample
         on_loss(batch)                batch.reweight(...), batch.add_loss(...)
            loss = mean(weights * losses) + sum(terms); backward; optimizer step
         on_step_end(batch)            momentum updates, run.resample(...), run.record(...)
