@@ -21,11 +21,12 @@ type: $(VENV)/ready
 bench: $(VENV)/ready
 	$(BIN)/python benchmarks/detectors.py
 	$(BIN)/python benchmarks/step_cost.py
-	$(BIN)/python benchmarks/quality.py --name demo --methods plain two-step online online-minimal -- --epochs 8
-	$(BIN)/python benchmarks/quality.py --name demo_lr16 -- --epochs 8 --lr 0.016
+	$(BIN)/online-debias compare --config benchmarks/demo_compare.yaml
+	cp runs/demo_compare/results.csv benchmarks/results/demo_compare.csv
+	cp runs/demo_compare/plots/BiasedDigits-0.98-cost.png docs/demo_compare_cost.png
 	$(BIN)/python benchmarks/render.py
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,loops,pyod]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ddb,loops,pyod]' --constraint constraints.txt
 	touch $@

@@ -1,7 +1,7 @@
 """Write the tables of README.md and docs/ from the results files: `python benchmarks/render.py`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->` and is made from the file NAME.csv in
-benchmarks/results: mean and standard deviation over seeds, one row a method.
+benchmarks/results.
 """
 
 from __future__ import annotations
@@ -15,32 +15,25 @@ from pathlib import Path
 
 import yaml
 
+from online_debias import summary, tables
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-METRICS = {
-    "accuracy_unbiased": "unbiased accuracy",
-    "accuracy_worst_group": "worst group",
-    "accuracy_conflicting": "conflicting",
-    "detect_auroc": "detection AUROC",
-    "detect_average_precision": "detection AP",
-    "training_passes": "trainings",
-}
 
 
 def main() -> None:
     """Write every table whose results file is there."""
-    for document, tables in {
+    for document, shown in {
         "README.md": {
-            "demo": quality,
-            "demo_lr16": quality,
-            "biased_mnist_98": quality,
+            "demo_compare": comparison,
             "step_cost": measured,
             "detectors": measured,
         },
-        "docs/methods.md": {"methods": methods, "biased_mnist_98_labels": labels},
+        "docs/methods.md": {"methods": methods},
+        "docs/baselines.md": {"biased_mnist_98": comparison},
     }.items():
         text = (ROOT / document).read_text()
-        for name, render in tables.items():
+        for name, render in shown.items():
             path = HERE / "results" / f"{name}.csv"
             if path.is_file():
                 with path.open(newline="") as file:
@@ -72,38 +65,9 @@ def methods(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines) + "\n\nUnbiased accuracy, last epoch, mean ± standard deviation."
 
 
-def labels(rows: list[dict[str, str]]) -> str:
-    """Return a table of a few methods, with a mark on those that read bias labels."""
-    values: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in rows:
-        values[row["method"], row["metric"]].append(float(row["value"]))
-    shown = ("accuracy_unbiased", "accuracy_worst_group", "accuracy_conflicting")
-    lines = ["| method | bias labels | " + " | ".join(METRICS[name] for name in shown) + " |"]
-    lines.append("|---" * 5 + "|")
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mark = "oracle" if values[method, "oracle"][0] else "no"
-        cells = [_cell(values[method, name]) for name in shown]
-        lines.append(f"| {method} | {mark} | {' | '.join(cells)} |")
-    seeds = len({row["seed"] for row in rows})
-    return "\n".join(lines) + f"\n\n{seeds} seeds, last epoch, mean ± standard deviation."
-
-
-def quality(rows: list[dict[str, str]]) -> str:
-    """Return a table of methods; time is relative to plain training of the same seed."""
-    values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for row in rows:
-        values[row["method"], row["metric"]][row["seed"]] = float(row["value"])
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    plain = values["plain", "seconds_training"]
-    lines = [f"| method | {' | '.join(METRICS.values())} | training time / plain |"]
-    lines.append("|---" * (len(METRICS) + 2) + "|")
-    for method in methods:
-        cells = [_cell(list(values[method, name].values())) for name in METRICS]
-        seconds = values[method, "seconds_training"]
-        times = statistics.median(seconds[seed] / plain[seed] for seed in plain)
-        lines.append(f"| {method} | {' | '.join(cells)} | {times:.2f} |")
-    seeds = len({row["seed"] for row in rows})
-    return "\n".join(lines) + f"\n\n{seeds} seeds, last epoch, mean ± standard deviation."
+def comparison(rows: list[dict[str, str]]) -> str:
+    """Return the table that `online-debias compare` writes."""
+    return tables.markdown(summary.summarize(rows, "last")).strip()
 
 
 def measured(rows: list[dict[str, str]]) -> str:

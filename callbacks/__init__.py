@@ -3,6 +3,8 @@
 if __name__ == "callbacks":
     raise ImportError("Import them as online_debias.callbacks; this folder is only its source.")
 
+from .augment import Augment
+from .bias_amplifier import BiasAmplifier
 from .bias_probe import BiasProbe
 from .cluster_weights import ClusterWeights
 from .conflict_score import ConflictScore
@@ -22,6 +24,7 @@ from .offline_clusters import OfflineClusters
 from .offline_score import OfflineScore
 from .online_clusters import OnlineClusters
 from .oracle_groups import OracleGroups
+from .pseudo_labels import PseudoLabels
 from .relative_difficulty import RelativeDifficulty
 from .resample import Resample
 from .reweight import Reweight
@@ -30,6 +33,8 @@ from .rubi import RUBi
 from .spectral_decoupling import SpectralDecoupling
 
 __all__ = [
+    "Augment",
+    "BiasAmplifier",
     "BiasProbe",
     "ClusterWeights",
     "ConflictScore",
@@ -49,6 +54,7 @@ __all__ = [
     "OfflineScore",
     "OnlineClusters",
     "OracleGroups",
+    "PseudoLabels",
     "RelativeDifficulty",
     "Resample",
     "Reweight",

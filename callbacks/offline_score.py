@@ -11,7 +11,7 @@ from torch import Tensor
 from online_debias import seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback
-from online_debias.detectors.by_path import class_at, make, refused
+from online_debias.detectors.by_path import check_detector, class_at
 from online_debias.functional.decision_score import decision_score
 from online_debias.memory import last_by_index
 from online_debias.run import Run
@@ -74,7 +74,7 @@ class OfflineScore(Callback):
             raise ValueError(f"OfflineScore: every is {every}, expected at least 1 epoch.")
         self.kind = class_at("OfflineScore", detector)
         self.arguments = SUITED.get(detector, {}) if arguments is None else dict(arguments)
-        _check(detector, make("OfflineScore", self.kind, self.arguments), self.arguments)
+        check_detector("OfflineScore", detector, self.kind, self.arguments)
         self.taps, self.provides = (tap,), (signal,)
         self.tap, self.signal, self.every = tap, signal, every
 
@@ -127,24 +127,6 @@ class OfflineScore(Callback):
             seed = seeds.derive(self.run.seed, self.name, self.run.epoch, target)
             arguments.setdefault("random_state", seed % 2**32)
         return self.kind(**arguments)
-
-
-def _check(path: str, model: Any, arguments: dict[str, Any]) -> None:
-    from sklearn.base import OutlierMixin  # slow to import
-
-    # A classifier has a decision_function too; detectors say how many anomalies they expect.
-    detects = isinstance(model, OutlierMixin) or hasattr(model, "contamination")
-    if not (detects and hasattr(model, "fit") and hasattr(model, "decision_function")):
-        raise ValueError(
-            f"OfflineScore: detector is {path!r} with the arguments {arguments}, expected an "
-            "anomaly detector with fit and decision_function, as LocalOutlierFactor has with "
-            "novelty=True."
-        )
-    if hasattr(model, "_parameter_constraints"):  # scikit-learn looks at values only when it fits
-        try:
-            model._validate_params()
-        except ValueError as error:
-            raise refused("OfflineScore", type(model), arguments, error) from error
 
 
 def _excess(model: Any, x: Tensor) -> Tensor:

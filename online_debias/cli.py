@@ -10,6 +10,7 @@ from pathlib import Path
 from online_debias.errors import ConfigError, NonFiniteLossError, RankLostError
 
 _TRAIN_HELP = "one run; `train --help` lists every setting"
+_COMPARE_HELP = "methods x data x ratios x seeds: table and plots; goes on where it was stopped"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -23,6 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="of training and of the data")
     demo.add_argument("--epochs", type=int, default=8, help="of each training")
     commands.add_parser("train", help=_TRAIN_HELP, add_help=False)
+    commands.add_parser("compare", help=_COMPARE_HELP, add_help=False)
     evaluate = commands.add_parser("evaluate", help="group accuracies of a finished run's model")
     evaluate.add_argument("run", type=Path, help="the run folder")
     evaluate.add_argument(
@@ -44,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from online_debias.commands import train
 
         return _plainly(train.command, arguments[1:])
+    if arguments[:1] == ["compare"]:
+        from online_debias.commands import compare
+
+        return _plainly(compare.command, arguments[1:])
     given = _parser().parse_args(arguments)
     if given.command == "demo":
         from online_debias.commands import demo
@@ -61,16 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plainly(command: Callable[..., object], *arguments: object) -> int:
-    """Run a command; what the user can mend is one sentence, a defect keeps its traceback."""
+    """Run a command; what the user can mend is one sentence, a defect keeps its traceback.
+
+    A command that returns something true had a part that failed.
+    """
     sys.path.insert(0, str(Path.cwd()))  # where a user's own callbacks and models are
     try:
-        command(*arguments)
+        return int(bool(command(*arguments)))
     except (ConfigError, NonFiniteLossError, RankLostError, OSError) as error:
         print(f"online-debias: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(
-            "online-debias: stopped; go on from the last checkpoint with --resume.", file=sys.stderr
+            "online-debias: stopped; go on from the last checkpoint with --resume, or by the same "
+            "command where several runs are compared.",
+            file=sys.stderr,
         )
         return 130
-    return 0

@@ -6,7 +6,8 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def recipe(name: str) -> dict[str, Any]:
     return settings
 
 
+@cache  # a comparison asks for the same few again and again
 def parser(method: str = "online") -> ArgumentParser:
     """Return the parser of a run's settings, with those of a method as defaults."""
     for module in ("callbacks", "models"):  # makes short class names known
@@ -67,8 +69,18 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:
     """
     arguments = _torchvision_names(arguments)
     chosen = parser(_method(arguments))
+    return _settings(chosen, lambda: chosen.parse_args(list(arguments)))
+
+
+def resolve(given: Mapping[str, Any]) -> tuple[Settings, Namespace]:
+    """Return what settings as a YAML file has them stand for; see `parse`."""
+    chosen = parser(str(given.get("method", "online")))
+    return _settings(chosen, lambda: chosen.parse_object(dict(given)))
+
+
+def _settings(chosen: ArgumentParser, read: Callable[[], Namespace]) -> tuple[Settings, Namespace]:
     try:
-        configuration = chosen.parse_args(list(arguments))
+        configuration = read()
         settings = chosen.instantiate(configuration)
     except OSError as error:  # its lines may be a tree of files
         raise ConfigError(str(error)) from error
@@ -76,6 +88,22 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:
         raise ConfigError(_sentence(str(error))) from error
     chosen_settings = {name: settings[name] for name in Settings.__dataclass_fields__}
     return Settings(**chosen_settings), configuration
+
+
+def source_class(path: str) -> type[data.Source]:
+    """Return the data set's class, from its import path or, if it is a shipped one, its name.
+
+    Raises:
+        ConfigError: there is none; names the nearest.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module or "online_debias.data"), name)
+    except (ImportError, AttributeError):
+        found = None
+    if not (inspect.isclass(found) and issubclass(found, data.Source)):
+        raise ConfigError(f"data: there is no class {path!r}; {_nearest(path, _classes('data'))}.")
+    return found
 
 
 def dump(configuration: Namespace) -> str:

@@ -51,6 +51,12 @@ def gather_rows(value: Tensor) -> Tensor:
     return gathered
 
 
+def barrier() -> None:
+    """Wait for all ranks, so that what one of them wrote is there for the others."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def of_rank(value: Tensor) -> Tensor:
     """Return this rank's rows of what `gather_rows` returned."""
     return value if world_size() == 1 else value[rank() :: world_size()]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import os
 import re
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from online_debias import checkpoint, compose, distributed, seeds
 from online_debias.callback import Callback, Monitor
@@ -82,7 +84,7 @@ class Settings:
         return self.run or Path("runs") / self.method
 
 
-Watch = Callable[[str, Path, Images], list[Monitor]]
+Watch = Callable[[str, Path, Images, int], list[Monitor]]
 
 
 @dataclass
@@ -92,10 +94,31 @@ class Fitted:
     Attributes:
         trainers: all trainings, the last one's model is the result.
         detection: auroc and average precision of the method's own score, {} if it has none.
+        oracle: whether bias labels were read between trainings; callbacks tell of themselves.
+        figures: further numbers for results.json.
     """
 
     trainers: list[Trainer]
     detection: dict[str, float]
+    oracle: bool = False
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Cost:
+    """What a method spends beside its classifiers' trainings.
+
+    Attributes:
+        passes: trainings of other models.
+        seconds: in those and in what is computed between trainings.
+        samples: rows those were trained on.
+        parameters: of those models.
+    """
+
+    passes: int = 0
+    seconds: float = 0.0
+    samples: int = 0
+    parameters: int = 0
 
 
 class Job:
@@ -105,8 +128,13 @@ class Job:
         settings: what to train.
         folder: the run folder; made when the first trainer is ready.
         text: the settings as YAML, for config.yaml.
-        watch: makes the monitors of a training, from a title, its folder and its images.
+        watch: makes the monitors of a training, from a title, its folder, images and epochs.
         resume: go on from checkpoints that are there.
+
+    Attributes:
+        train: the training set.
+        evaluate_on: the other splits by name.
+        beside: what the pipeline spends beside its trainers; it adds to it.
     """
 
     def __init__(
@@ -117,12 +145,25 @@ class Job:
         self.train = settings.data.train()
         splits = {"validation": settings.data.validation(), "test": settings.data.test()}
         self.evaluate_on = {name: data for name, data in splits.items() if data is not None}
+        self.beside = Cost()
+
+    @contextmanager
+    def between_trainings(self) -> Iterator[None]:
+        """Charge what is done in the block to the method's cost."""
+        start = time.perf_counter()
+        yield
+        self.beside.seconds += time.perf_counter() - start
 
     def trainer(
         self,
         stage: str = "",
         callbacks: Iterable[Callback] = (),
+        *,
         criterion: Criterion | None = None,
+        data: Images | None = None,
+        start: Mapping[str, Tensor] | None = None,
+        lr: float | None = None,
+        epochs: int | None = None,
     ) -> Trainer:
         """Return a trainer with fresh weights; it goes on from its checkpoint when resuming.
 
@@ -130,22 +171,30 @@ class Job:
             stage: name of a sub-folder for trainings before the last one, "" for the last.
             callbacks: what changes this training.
             criterion: loss of each row; that of the settings when None.
+            data: what to train on; the training set when None.
+            start: weights to start from, a model's `state_dict`.
+            lr: peak learning rate; that of the settings when None.
+            epochs: passes over the data; those of the settings when None.
         """
         settings, folder = self.settings, self.folder / stage
         title = f"{settings.method} ({stage})" if stage else settings.method
+        data, epochs = data or self.train, epochs or settings.epochs
         torch.manual_seed(seeds.derive(settings.seed, "weights", stage))
         with plainly():
+            model = settings.model(len(self.train.classes))
+            if start is not None:
+                model.load_state_dict(start)
             trainer = Trainer(
-                settings.model(len(self.train.classes)),
-                self.train,
+                model,
+                data,
                 callbacks,
-                self._watch(title, folder, self.train),
+                self._watch(title, folder, data, epochs),
                 evaluate_on=self.evaluate_on,
                 taps=settings.taps,
                 criterion=criterion or settings.criterion,
-                epochs=settings.epochs,
+                epochs=epochs,
                 batch_size=settings.batch_size,
-                lr=settings.lr,
+                lr=lr or settings.lr,
                 weight_decay=settings.weight_decay,
                 schedule=settings.schedule,
                 precision=settings.precision,

@@ -24,29 +24,38 @@ COLUMNS = ("method", "data", "ratio", "seed", "metric", "value")
 def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
     """Return what results.json holds; accuracies are of the last epoch, on the test split.
 
-    Costs count all trainings: `seconds_training` is time in training, without evaluations and
-    monitors, `seconds_total` is everything; `samples` are rows trained on, `training_passes` is
-    the number of trainings. On the CPU `peak_memory_mb` is that of the process.
+    Costs count all trainings: `seconds_training` is time in training and in what a method computes
+    between trainings, without evaluations and monitors, `seconds_total` is everything since the
+    command was started; `samples` are rows trained on, `training_passes` is the number of
+    trainings, `extra_parameters` those trained beside the resulting model's. On the CPU
+    `peak_memory_mb` is that of the process.
     """
     settings, last = job.settings, fitted.trainers[-1]
     conflicting = job.train.conflicting
-    source = settings.data
+    source, beside = settings.data, job.beside
+    modules = [m for t in fitted.trainers for m in (t.model, *t.engine.callbacks)]
+    n_parameters = sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad)
+    of_result = sum(p.numel() for p in last.model.parameters())
     return {
         "method": settings.method,
         "data": type(source).__name__,
         "ratio": getattr(source, "rho", None),
         "seed": settings.seed,
-        "oracle": last.engine.oracle,
+        "oracle": fitted.oracle or any(t.engine.oracle for t in fitted.trainers),
         "selection": "last",
         "epochs": settings.epochs,
-        "samples": sum(trainer.samples_seen for trainer in fitted.trainers),
+        "samples": sum(t.samples_seen for t in fitted.trainers) + beside.samples,
         "conflicting_samples": None if conflicting is None else int(conflicting.sum()),
         "seconds_total": round(seconds_total, 3),
-        "seconds_training": round(sum(t.seconds_training for t in fitted.trainers), 3),
-        "training_passes": len(fitted.trainers),
+        "seconds_training": round(
+            sum(t.seconds_training for t in fitted.trainers) + beside.seconds, 3
+        ),
+        "training_passes": len(fitted.trainers) + beside.passes,
+        "extra_parameters": n_parameters - of_result + beside.parameters,
         "peak_memory_mb": round(_peak_memory_mb(last.device)),
         **last.reports["test"].metrics,
         **{f"detect_{name}": value for name, value in fitted.detection.items()},
+        **fitted.figures,
         "device": _device_name(last.device),
         "versions": {
             "online-debias": version("online-debias"),

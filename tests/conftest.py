@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
+from online_debias import scores
 from online_debias.callback import Callback
 from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample
 from online_debias.data import Images
@@ -52,6 +55,24 @@ def make_recipe() -> list[Callback]:
         CrossBiasMix(),
         EnD(alpha=0.1, beta=1.0),
     ]
+
+
+def make_files(folder: Path) -> None:
+    """What callbacks read by default: noisy pseudo-labels, and a network trained to be biased."""
+    images = make_images()
+    assert images.bias is not None
+    noise = torch.rand(len(images), generator=torch.Generator().manual_seed(0))
+    score = 0.7 * (images.bias != images.targets).float() + 0.3 * noise
+    scores.write(folder / "scores.csv", scores.Scores(images.targets, score, images.bias))
+    torch.manual_seed(1)
+    network = SmallConvNet(3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for _ in range(5):
+        logits = network(Images.to_float(images.images))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, images.bias).backward()
+        optimizer.step()
+    safetensors.torch.save_file(network.state_dict(), folder / "model.safetensors")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

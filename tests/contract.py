@@ -35,7 +35,7 @@ from online_debias.detectors import HalfSpaceTrees
 from online_debias.record import Scalar
 from online_debias.run import Run
 from online_debias.trainer import Trainer
-from tests.conftest import make_images, make_model
+from tests.conftest import make_files, make_images, make_model
 from tests.no_sync import NoSync
 
 EXPORTED = [getattr(exported, name) for name in exported.__all__]
@@ -140,6 +140,19 @@ def _class(path: str) -> type[Callback]:
     module, _, name = path.rpartition(".")
     kind: type[Callback] = getattr(importlib.import_module(module), name)
     return kind
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds the files that some callbacks read."""
+    folder = tmp_path_factory.mktemp("files")
+    make_files(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
 
 
 @pytest.fixture

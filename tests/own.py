@@ -96,3 +96,11 @@ class Dies(Callback):
             with open(self.once, "w"):
                 pass
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Plain(Shapes):
+    """The shapes, without bias labels."""
+
+    def train(self) -> Images:
+        images = super().train()
+        return Images(images.images, images.targets, None, images.classes)

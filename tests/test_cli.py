@@ -137,17 +137,6 @@ def test_a_method_is_one_word(method: str) -> None:
     assert results["oracle"] is (method in ("end", "irene", "group-dro"))
 
 
-def test_two_step_trains_twice_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert train("--method", "two-step", "--run", "a") == 0
-    results = json.loads(Path("a/results.json").read_text())
-    assert results["training_passes"] == 2 and results["samples"] == 2 * 2 * 240
-    assert 0 <= results["detect_auroc"] <= 1
-    weights = Path("a/model.safetensors").read_bytes()
-    Path("a/last.pt").unlink()
-    assert main(["train", "--resume", "a"]) == 0
-    assert Path("a/model.safetensors").read_bytes() == weights
-
-
 def test_an_own_callback_is_found_in_the_current_folder() -> None:
     Path("mine.py").write_text(
         "from online_debias import Callback\n"

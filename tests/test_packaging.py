@@ -49,9 +49,9 @@ def test_every_exported_name_is_there() -> None:
 
 
 def test_imports_go_down_only() -> None:
-    """The package does not know the callbacks; only the commands join them."""
+    """The package does not know the callbacks; commands and whole methods join them."""
     core = [path for path in (ROOT / "online_debias").glob("*.py") if path.name != "config.py"]
-    for folder in ("data", "detectors", "functional", "offline"):
+    for folder in ("data", "detectors", "functional"):
         core += (ROOT / "online_debias" / folder).glob("*.py")
     for path in core:
         assert "online_debias.callbacks" not in re.sub(r'".*"', "", path.read_text()), path
@@ -101,17 +101,19 @@ def test_every_script_that_the_makefile_runs_is_there() -> None:
 
 
 def test_every_results_file_has_its_table() -> None:
-    shown = (ROOT / "README.md").read_text() + (ROOT / "docs/methods.md").read_text()
+    documents = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = "".join(document.read_text() for document in documents)
     for path in (ROOT / "benchmarks/results").glob("*.csv"):
-        assert f"<!-- {path.stem} -->\n|" in shown, path.name
+        assert re.search(rf"<!-- {path.stem} -->\n(\*\*.*\*\*\n\n)?\|", shown), path.name
 
 
 def test_every_callback_has_its_row_in_the_readme_and_in_the_benchmark() -> None:
     readme = (ROOT / "README.md").read_text()
     benchmark = (ROOT / "benchmarks/methods.yaml").read_text()
+    need_another_run = {"BiasAmplifier", "PseudoLabels"}  # measured with what makes their files
     for name in callbacks.__all__:
         assert f"| `{name}` |" in readme, name
-        assert f"online_debias.callbacks.{name}\n" in benchmark, name
+        assert (f"online_debias.callbacks.{name}\n" in benchmark) != (name in need_another_run)
 
 
 def test_every_row_of_the_benchmark_can_be_built(tmp_path: Path) -> None:

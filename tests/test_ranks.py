@@ -22,7 +22,7 @@ from torch.multiprocessing.spawn import spawn
 from online_debias import checkpoint
 from online_debias.callback import Callback
 from online_debias.trainer import Trainer
-from tests.conftest import make_images, make_model, make_recipe
+from tests.conftest import make_files, make_images, make_model, make_recipe
 from tests.contract import EXPORTED, companions, state
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +55,7 @@ def trainer(case: str, batch_size: int) -> Trainer:
 def work(rank: int, port: int, folder: Path) -> None:
     """What each process does: every case, and the recipe once more with a break."""
     torch.set_num_threads(1)
+    os.chdir(folder)
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
     for case in CASES:
@@ -80,6 +81,7 @@ def work(rank: int, port: int, folder: Path) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the two processes left their results."""
     folder = tmp_path_factory.mktemp("ranks")
+    make_files(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -88,7 +90,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_two_ranks_train_as_one_process(case: str, folder: Path) -> None:
+def test_two_ranks_train_as_one_process(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     alone = trainer(case, BATCH)
     alone.fit()
     expected = state(alone)

@@ -60,7 +60,7 @@ def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> di
     start, existed = time.perf_counter(), folder.exists()
     shown, ranks = yaml.safe_load(text), distributed.world_size()
 
-    def watch(title: str, place: Path, images: Images) -> list[Monitor]:
+    def watch(title: str, place: Path, images: Images, epochs: int) -> list[Monitor]:
         if not writes:
             return []
         detection = Detection()
@@ -68,7 +68,7 @@ def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> di
             detection,
             MetricsCSV(place / "metrics.csv"),
             TensorBoard(place, detection, images, shown),
-            Progress(settings.epochs, len(images) // settings.batch_size // ranks, title),
+            Progress(epochs, len(images) // settings.batch_size // ranks, title),
         ]
 
     try:

@@ -50,3 +50,30 @@ def refused(owner: str, kind: type, arguments: Mapping[str, Any], error: Excepti
     return ValueError(
         f"{owner}: {kind.__name__} does not take the arguments {dict(arguments)} ({error})."
     )
+
+
+def check_detector(owner: str, path: str, kind: type, arguments: Mapping[str, Any]) -> None:
+    """Raise ValueError unless the class is an anomaly detector that can score and takes these.
+
+    Args:
+        owner: who asks, named in errors.
+        path: as the user named the class.
+        kind: the class.
+        arguments: for it.
+    """
+    from sklearn.base import OutlierMixin  # slow to import
+
+    model = make(owner, kind, arguments)
+    # A classifier has a decision_function too; detectors say how many anomalies they expect.
+    detects = isinstance(model, OutlierMixin) or hasattr(model, "contamination")
+    if not (detects and hasattr(model, "fit") and hasattr(model, "decision_function")):
+        raise ValueError(
+            f"{owner}: detector is {path!r} with the arguments {dict(arguments)}, expected an "
+            "anomaly detector with fit and decision_function, as LocalOutlierFactor has with "
+            "novelty=True."
+        )
+    if hasattr(model, "_parameter_constraints"):  # scikit-learn looks at values only when it fits
+        try:
+            model._validate_params()
+        except ValueError as error:
+            raise refused(owner, kind, arguments, error) from error

@@ -1,109 +1,202 @@
-"""Two-step debiasing: biased model, one-class SVMs on its features, balanced retraining."""
+"""MoDAD: a biased model, anomaly detection in its features, balanced fine-tuning."""
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from online_debias import seeds
 from online_debias.data import Images
+from online_debias.detectors.by_path import check_detector, class_at, make
+from online_debias.errors import ConfigError
+from online_debias.functional.augment import mild
+from online_debias.functional.decision_score import decision_score
 from online_debias.functional.gce import generalized_cross_entropy
-from online_debias.metrics import detection
+from online_debias.offline.retrain import retrain
 from online_debias.pipeline import Fitted, Job, Pipeline
 from online_debias.taps import Taps
 from online_debias.trainer import Trainer
 
+SUITED: dict[str, dict[str, Any]] = {"sklearn.svm.OneClassSVM": {"nu": 0.5}}
+
 
 class TwoStep(Pipeline):
-    """Finds conflicting samples with a biased model, then trains a new one on balanced draws.
+    """Finds conflicting samples with a biased model, then fine-tunes a plain one on balanced draws.
 
-    The short form of MoDAD (Pastore et al., WACV 2025): (1) a model trained with generalised
-    cross-entropy; (2) for each class a one-class SVM on the bottleneck features of its correctly
-    classified samples, which flags the share `error_ratio` of the model's error rate in that
-    class; (3) a model trained from scratch, flagged and other samples drawn equally often.
-    Features are scaled alike when the SVM is fitted and when it scores. MoDAD's warm start from a
-    plain model and its augmented copies are left out. Callbacks of the settings act in (3).
+    MoDAD (Pastore et al., WACV 2025), in three trainings: (1) "biased", with generalised
+    cross-entropy; (2) "plain"; (3) the plain model goes on, flagged and other samples drawn equally
+    often, with the callbacks of the settings: the method `two-step` has three varied copies of
+    every flagged row. Samples are flagged between (2) and (3): for each class a detector is fitted
+    to the bottleneck features of those that the biased model classifies correctly, and the most
+    anomalous ones are flagged, as many as the model's errors in that class times `error_ratio`.
+
+    The released code fits the detector to features as they are and applies it to features scaled to
+    [0, 1]; here both are scaled, unless `fit_unscaled`. It also reads errors and features from two
+    different random views of each image (`random_views`). Its weights in the loss, the shares of
+    flagged and other rows in a batch, are about 1/2 for both and left out.
 
     Args:
+        detector: import path of a detector of scikit-learn (OneClassSVM, IsolationForest, ...) or
+            PyOD.
+        arguments: for the detector; None: nu .5 for OneClassSVM, the detector's own defaults else.
         q: of the generalised cross-entropy.
-        nu: of the SVM.
         error_ratio: samples flagged in a class, per misclassified one.
+        start: "plain" fine-tunes the plain model; "scratch" leaves (2) out.
+        lr_ratio: peak learning rate of (3), relative to that of the settings.
+        balance: draw flagged and other samples equally often; without, the callbacks decide.
+        fit_unscaled, random_views: as in the released code.
+        flags: "true" flags by the annotation and leaves (1) out, an oracle that shows what perfect
+            detection would bring.
+
+    Raises:
+        ValueError: an argument is out of range, or the detector is none.
     """
 
-    def __init__(self, q: float = 0.7, nu: float = 0.5, error_ratio: float = 0.5) -> None:
+    def __init__(
+        self,
+        detector: str = "sklearn.svm.OneClassSVM",
+        arguments: dict[str, Any] | None = None,
+        q: float = 0.7,
+        error_ratio: float = 0.5,
+        start: Literal["plain", "scratch"] = "plain",
+        lr_ratio: float = 1.0,
+        balance: bool = True,
+        fit_unscaled: bool = False,
+        random_views: bool = False,
+        flags: Literal["found", "true"] = "found",
+    ) -> None:
         if not 0 < q <= 1:
             raise ValueError(f"TwoStep: q is {q}, expected 0 < q <= 1.")
-        if not 0 < nu <= 1:
-            raise ValueError(f"TwoStep: nu is {nu}, expected 0 < nu <= 1.")
-        if not error_ratio > 0:
-            raise ValueError(f"TwoStep: error_ratio is {error_ratio}, expected a number above 0.")
-        self.q, self.nu, self.error_ratio = q, nu, error_ratio
+        for name, value in (("error_ratio", error_ratio), ("lr_ratio", lr_ratio)):
+            if not value > 0:
+                raise ValueError(f"TwoStep: {name} is {value}, expected a number above 0.")
+        self.kind = class_at("TwoStep", detector)
+        self.arguments = SUITED.get(detector, {}) if arguments is None else dict(arguments)
+        check_detector("TwoStep", detector, self.kind, self.arguments)
+        self.q, self.error_ratio = q, error_ratio
+        self.start, self.lr_ratio, self.balance = start, lr_ratio, balance
+        self.fit_unscaled, self.random_views, self.flags = fit_unscaled, random_views, flags
 
     def fit(self, job: Job) -> Fitted:
-        """Train twice."""
-        biased = job.trainer("biased", criterion=partial(generalized_cross_entropy, q=self.q))
-        biased.fit()
-        features, predictions = bottleneck(biased, job.train)
-        flagged, score = flag_conflicting(
-            features, predictions, job.train.targets, self.nu, self.error_ratio
+        """Train, find, fine-tune."""
+        biased = None
+        if self.flags == "found":
+            loss = partial(generalized_cross_entropy, q=self.q)
+            biased = job.trainer("biased", criterion=loss)
+            biased.fit()
+            with job.between_trainings():
+                score, bias_group = self._find(job, biased)
+        else:
+            score, bias_group = true_flags(job.train)
+        plain = None
+        if self.start == "plain":
+            plain = job.trainer("plain")
+            plain.fit()
+        fitted = retrain(
+            job,
+            [trainer for trainer in (biased, plain) if trainer],
+            score,
+            bias_group,
+            rates=balance(score > 0.5) if self.balance else None,
+            start=plain.model.state_dict() if plain else None,
+            lr=job.settings.lr * self.lr_ratio,
         )
-        conflicting = job.train.conflicting
-        found = {} if conflicting is None else detection(score, conflicting)
-        debiased = job.trainer(callbacks=job.settings.callbacks)
-        debiased.engine.run.resample("two_step", None, balance(flagged).to(debiased.device))
-        debiased.fit()
-        return Fitted([biased, debiased], found)
+        fitted.oracle = self.flags == "true"
+        return fitted
+
+    def _find(self, job: Job, biased: Trainer) -> tuple[Tensor, Tensor]:
+        seed, targets = job.settings.seed, job.train.targets.cpu()
+        views = (
+            [seeds.generator(biased.device, seed, "view", n) for n in range(2)]
+            if self.random_views
+            else [None, None]
+        )
+        _, first = bottleneck(biased, job.train, views[0])
+        features, predictions = bottleneck(biased, job.train, views[1])
+        score = torch.zeros(len(targets))
+        for target in range(len(job.train.classes)):
+            rows = targets == target
+            score[rows] = class_score(
+                self._detector(seed, target),
+                features[rows],
+                predictions[rows] == target,
+                self.error_ratio * float((first[rows] != target).double().mean()),
+                self.fit_unscaled,
+            )
+        return score, torch.where(score > 0.5, predictions, targets)
+
+    def _detector(self, seed: int, target: int) -> Any:
+        arguments = dict(self.arguments)
+        if "random_state" in inspect.signature(self.kind).parameters:
+            arguments.setdefault("random_state", seeds.derive(seed, "two_step", target) % 2**32)
+        return make("TwoStep", self.kind, arguments)
+
+
+def class_score(
+    detector: Any, features: Tensor, right: Tensor, share: float, fit_unscaled: bool = False
+) -> Tensor:
+    """Return scores `[n]` of the samples of a class, above 1/2 for the flagged ones.
+
+    Flagged are those at or above the percentile of the anomaly that leaves `share` of them above,
+    so at least one. The others' scores tell how far they are from it.
+
+    Args:
+        detector: a new one of scikit-learn or PyOD.
+        features: `[n, D]`.
+        right: `[n]` bool, samples that the detector is fitted to; all of them if there is only one.
+        share: of the samples to flag, at most 1.
+        fit_unscaled: see `TwoStep`.
+    """
+    from sklearn.preprocessing import MinMaxScaler  # slow to import
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    own = features.double().numpy()
+    known = own[right.numpy()] if right.sum() > 1 else own
+    scaler = MinMaxScaler().fit(known)
+    with threadpool_limits(1):  # several threads would add up in any order
+        detector.fit(known if fit_unscaled else scaler.transform(known))
+        value = detector.decision_function(scaler.transform(own))
+    anomaly = value if hasattr(detector, "decision_scores_") else -value  # PyOD: high is anomalous
+    excess = torch.from_numpy(anomaly - np.quantile(anomaly, 1 - min(1.0, share)))
+    score = decision_score(excess)
+    return torch.where(excess >= 0, score.clamp_min(0.5 + 1e-4), score.clamp_max(0.5)).float()
+
+
+def true_flags(train: Images) -> tuple[Tensor, Tensor]:
+    """Return the score `[N]`, 1 for annotated conflicting samples and 0, and the bias `[N]`."""
+    if train.bias is None or train.conflicting is None:
+        raise ConfigError("TwoStep: flags is 'true', but the training set has no bias labels.")
+    return train.conflicting.float().cpu(), train.bias.cpu()
 
 
 @torch.no_grad()
-def bottleneck(trainer: Trainer, data: Images) -> tuple[Tensor, Tensor]:
-    """Return the features `[N, D]` at the trained model's bottleneck and its predictions `[N]`."""
+def bottleneck(
+    trainer: Trainer, data: Images, view: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the trained model's features `[N, D]` at the bottleneck and predictions `[N]`.
+
+    Args:
+        trainer: of the model.
+        data: the images, in any place.
+        view: draws a mild random variation of each image; None takes them as they are.
+    """
     taps = Taps(trainer.model, None, ["bottleneck"])
     features, predictions = [], []
     trainer.model.eval()
     for images in data.images.split(1000):
+        inputs = Images.to_float(images.to(trainer.device))
+        inputs = inputs if view is None else mild(inputs, view)
         taps.start()
-        logits = trainer.model(Images.to_float(images.to(trainer.device)))
+        logits = trainer.model(inputs.contiguous(memory_format=trainer.format))
         features.append(taps.finish()["bottleneck"].cpu())
         predictions.append(logits.argmax(1).cpu())
     taps.remove()
     return torch.cat(features), torch.cat(predictions)
-
-
-def flag_conflicting(
-    features: Tensor, predictions: Tensor, targets: Tensor, nu: float, error_ratio: float
-) -> tuple[Tensor, Tensor]:
-    """Flag each class's most anomalous samples, as many as its error rate times `error_ratio`.
-
-    Args:
-        features: `[N, D]`.
-        predictions: `[N]` of the biased model.
-        targets: `[N]`.
-        nu: of the one-class SVM.
-        error_ratio: see `TwoStep`.
-
-    Returns:
-        flagged `[N]` bool, and a score `[N]`, high = conflicting, whose zero is a class's limit.
-    """
-    from sklearn.preprocessing import MinMaxScaler  # slow to import
-    from sklearn.svm import OneClassSVM
-
-    flagged, score = torch.zeros(len(targets), dtype=torch.bool), torch.zeros(len(targets))
-    for target in targets.unique().tolist():
-        rows = targets == target
-        right = predictions[rows] == target
-        own = features[rows].double().numpy()
-        known = own[right.numpy()] if right.sum() > 1 else own
-        scaler = MinMaxScaler().fit(known)
-        machine = OneClassSVM(kernel="rbf", gamma="scale", nu=nu).fit(scaler.transform(known))
-        value = machine.decision_function(scaler.transform(own))
-        share = min(1.0, error_ratio * float((~right).double().mean()))
-        limit = np.quantile(value, share)
-        flagged[rows] = torch.from_numpy(value <= limit)
-        score[rows] = torch.from_numpy(limit - value).float()
-    return flagged, score
 
 
 def balance(flagged: Tensor) -> Tensor:

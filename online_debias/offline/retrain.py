@@ -1,0 +1,55 @@
+"""The last training of a method that found conflicting samples in trainings before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from online_debias import distributed, scores
+from online_debias.callback import Callback
+from online_debias.callbacks import PseudoLabels
+from online_debias.metrics import detection
+from online_debias.pipeline import Fitted, Job
+from online_debias.trainer import Trainer
+
+
+def retrain(
+    job: Job,
+    earlier: Sequence[Trainer],
+    score: Tensor,
+    bias_group: Tensor,
+    *,
+    callbacks: Sequence[Callback] = (),
+    rates: Tensor | None = None,
+    start: Mapping[str, Tensor] | None = None,
+    lr: float | None = None,
+) -> Fitted:
+    """Write what was found to scores.csv, then train with it and the callbacks of the settings.
+
+    The callbacks find the signals `conflict`, 1 for samples with a score above 1/2 and 0 for
+    others, and `bias_group`. So what a two-step method found can be given to any action.
+
+    Args:
+        job: the run.
+        earlier: trainings before.
+        score: `[N]` in [0, 1], above 1/2 = bias-conflicting.
+        bias_group: `[N]` int64, pseudo bias labels.
+        callbacks: further ones, of the method itself.
+        rates: `[N]`, how often to draw each sample, relative to others; None draws evenly.
+        start: weights to start from; fresh ones when None.
+        lr: peak learning rate, that of the settings when None.
+    """
+    score, bias_group = score.float().cpu(), bias_group.long().cpu()
+    file = job.folder / "scores.csv"
+    if distributed.rank() == 0:
+        scores.write(file, scores.Scores(job.train.targets.cpu(), score, bias_group))
+    distributed.barrier()
+    together = [PseudoLabels(file, threshold=0.5), *callbacks, *job.settings.callbacks]
+    last = job.trainer(callbacks=together, start=start, lr=lr)
+    if rates is not None:
+        last.engine.run.resample("retrain", None, rates.to(last.device))
+    last.fit()
+    conflicting = job.train.conflicting
+    found = {} if conflicting is None else detection(score, conflicting.cpu())
+    return Fitted([*earlier, last], found)

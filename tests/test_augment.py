@@ -1,0 +1,42 @@
+"""Images are varied in place, as often as said, by what `functional.augment.mild` does."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from online_debias.callbacks import Augment
+from online_debias.functional.augment import mild
+from online_debias.trainer import Trainer
+from tests.conftest import make_images, make_model
+
+
+@pytest.mark.parametrize("probability", [0.25, 1.0])
+def test_rows_are_varied_as_often_as_said(probability: float) -> None:
+    trainer = Trainer(make_model(), make_images(), [Augment(probability)], epochs=1, batch_size=240)
+    (index, plain, targets) = next(iter(trainer.loader))
+    batch = trainer.engine.start_step(index, plain, targets)
+    changed = (batch.inputs != plain).flatten(1).any(1)
+    assert changed.float().mean().item() == pytest.approx(probability, abs=0.1)
+    assert not batch.mixed.any() and batch.inputs.shape == plain.shape
+    assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+    stream = trainer.engine.run.generator("augment")
+    torch.rand(240, generator=stream)
+    varied = mild(plain, stream)
+    assert torch.equal(batch.inputs[changed], varied[changed])
+    assert torch.equal(batch.inputs[~changed], plain[~changed])
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.5, float("nan")])
+def test_a_probability_out_of_range_is_refused(probability: float) -> None:
+    with pytest.raises(ValueError, match=r"Augment: probability is .*, expected 0 < prob"):
+        Augment(probability)
+
+
+def test_inputs_that_are_no_images_are_refused() -> None:
+    from online_debias import Engine
+
+    model = torch.nn.Linear(4, 2)
+    engine = Engine(model, [Augment()], n_samples=8, n_classes=2)
+    with pytest.raises(ValueError, match=r"Augment: inputs have shape \(8, 4\), expected images"):
+        engine.start_step(torch.arange(8), torch.zeros(8, 4), torch.zeros(8).long())
