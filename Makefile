@@ -9,7 +9,7 @@ run: $(VENV)/ready
 	$(BIN)/online-debias demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

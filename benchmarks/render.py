@@ -1,7 +1,7 @@
 """Write the tables of README.md and docs/ from the results files: `python benchmarks/render.py`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->` and is made from the file NAME.csv in
-benchmarks/results.
+benchmarks/results; `NAME:more` is another table of the same file.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ def main() -> None:
             "detectors": measured,
         },
         "docs/methods.md": {"methods": methods},
-        "docs/baselines.md": {"biased_mnist_98": comparison},
+        "docs/baselines.md": {
+            "biased_mnist_98": comparison,
+            "biased_mnist_98:amplifier": amplifier,
+        },
     }.items():
         text = (ROOT / document).read_text()
         for name, render in shown.items():
-            path = HERE / "results" / f"{name}.csv"
+            path = HERE / "results" / f"{name.partition(':')[0]}.csv"
             if path.is_file():
                 with path.open(newline="") as file:
                     text = _replace(text, name, render(list(csv.DictReader(file))))
@@ -70,6 +73,27 @@ def comparison(rows: list[dict[str, str]]) -> str:
     return tables.markdown(summary.summarize(rows, "last")).strip()
 
 
+def amplifier(rows: list[dict[str, str]]) -> str:
+    """Return what the bias amplifiers of DDB got right, and whether its images are copies."""
+    shown = {
+        "amplifier_aligned": "amplifier right, aligned",
+        "amplifier_conflicting": "amplifier right, conflicting",
+        "detect_average_precision": "AP of its scores",
+        "memorised_share": "memorised share",
+        "neighbour_distance": "distance of synthetic images",
+        "neighbour_distance_held_out": "of held-out images",
+    }
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        values[row["method"], row["metric"]].append(float(row["value"]))
+    lines = [f"| method | {' | '.join(shown.values())} |", "|---" * (len(shown) + 1) + "|"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        if (method, "amplifier_conflicting") in values:
+            cells = [_cell(values[method, name]) for name in shown]
+            lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def measured(rows: list[dict[str, str]]) -> str:
     """Return a table of speed as it was measured."""
     left_out = ("torch", "river", "python", "batch", "window", "microseconds_per_batch")
@@ -83,8 +107,8 @@ def _cell(values: list[float]) -> str:
     if not values:
         return ""
     mean = statistics.fmean(values)
-    if all(value == int(value) for value in values) and mean > 1 or mean == 1.0 == max(values):
-        return f"{mean:.0f}"
+    if mean == 1.0 == max(values):
+        return "1"
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return f"{mean:.3f} ± {spread:.3f}"
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # slow to import, so it is done where a figure is made
     from matplotlib.figure import Figure
 
 DPI = 150
+LEGEND_ROW = 0.19  # inches
 
 # Okabe and Ito's, which the colour-blind tell apart; their yellow is darkened to be seen on white.
 _COLOURS = ["#888888", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2"]
@@ -182,17 +183,22 @@ def name_points(
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """Name every method once, below the panels, in as many columns as there is room for."""
+    """Name every method once, below the panels, in as many columns as there is room for.
+
+    The picture grows by what the names need, so that the panels keep their height.
+    """
     named: dict[str, Artist] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    columns = int(6.5 / (0.45 + 0.06 * max(map(len, named), default=0)))
+    fit = int(6.5 / (0.45 + 0.06 * max(map(len, named), default=0)))
+    columns = max(1, min(len(named), fit))
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(named) // columns))
     figure.legend(
         named.values(),
         named.keys(),
         loc="outside lower center",
-        ncols=min(len(named), max(1, columns)) or 1,
+        ncols=columns,
         fontsize=8,
         frameon=False,
     )

@@ -17,7 +17,6 @@ ON_TERMINAL = (
     "accuracy_conflicting",
     "detect_auroc",
     "training_passes",
-    "seconds_training",
     "time_ratio",
 )
 
@@ -164,17 +163,25 @@ def _plain_latex(text: str) -> str:
 
 
 def terminal(section: Section) -> Table:
-    """Return the columns that matter most, at most 100 characters wide with usual names."""
+    """Return the columns that matter most; with usual names it fits 80 characters.
+
+    Deviations are shown of the first accuracy only.
+    """
     has_groups = any("accuracy_unbiased" in (line.quoted or line).values for line in section.lines)
     heads, rows = _grid(section, ON_TERMINAL if has_groups else ("accuracy", *ON_TERMINAL))
     cites = [f"[{n}] {cite}" for n, cite in enumerate(_cites(section), 1)]
     table = Table(title=Text(section.title), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.caption = Text(" ".join([_note(section), *cites]))
     table.caption_justify = "left"
-    table.add_column(heads[0])
+    table.add_column(heads[0], min_width=14)
     for head in heads[1:]:
         table.add_column(head, justify="right", no_wrap=True)
+    whole = heads.index("accuracy" if not has_groups else "unbiased")
     styles = {"": "", "best": "bold", "second": "underline", "quoted": "italic"}
     for row in rows:
-        table.add_row(*(Text(text, styles[mark]) for text, mark in row))
+        cells = [
+            _Cell(text if i <= whole else text.partition(" ± ")[0], mark)
+            for i, (text, mark) in enumerate(row)
+        ]
+        table.add_row(*(Text(text, styles[mark]) for text, mark in cells))
     return table

@@ -271,3 +271,17 @@ def test_without_a_terminal_there_are_a_few_lines() -> None:
     with StepBar("noise", 1, "it", show=False, console=Console(file=silent)) as bar:
         bar.to(1)
     assert silent.getvalue() == ""
+
+
+def test_the_papers_size_trains_and_draws_at_64_pixels(tmp_path: Path) -> None:
+    """Two steps of what the documents give for a GPU, with fewer channels."""
+    stream = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (20, 3, 64, 64), generator=stream, dtype=torch.uint8)
+    images = Images(pixels, torch.arange(20) % 2, None, ("land", "water"))
+    paper = Diffusion(
+        channels=(8, 16, 32, 32), layers=2, attention=True, patch=1, prediction="epsilon",
+        steps=2, batch_size=2, ema_decay=0.9999, sampling_steps=2, guidance=7.0,
+    )  # fmt: skip
+    trained = paper.fit(images, tmp_path, show=False)
+    drawn = paper.sample(trained.model, torch.tensor([0, 1]))
+    assert drawn.shape == (2, 3, 64, 64) and drawn.dtype == torch.uint8

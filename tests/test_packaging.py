@@ -16,6 +16,8 @@ import yaml
 
 import online_debias
 from online_debias import callbacks, config
+from online_debias.commands import compare
+from online_debias.compare import cells
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,3 +124,24 @@ def test_every_row_of_the_benchmark_can_be_built(tmp_path: Path) -> None:
         (tmp_path / "row.yaml").write_text(yaml.safe_dump(row["settings"]))
         settings, _ = config.parse(["--config", str(tmp_path / "row.yaml")])
         assert len(settings.callbacks) == len(row["settings"]["callbacks"])
+
+
+def test_settings_in_the_documents_can_be_used() -> None:
+    text = (ROOT / "docs/baselines.md").read_text()
+    found = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert len(found) >= 2
+    for block in found:
+        given = yaml.safe_load(block)
+        assert config.resolve(given)[0].method == given["method"]
+
+
+def test_the_comparisons_of_the_documents_can_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (readme,) = (block for block in blocks("yaml") if block.startswith("# comparison.yaml"))
+    demo = (ROOT / "benchmarks/demo_compare.yaml").read_text()
+    for text, n_methods in ((readme, 4), (demo, 9)):
+        Path("own.yaml").write_text(text)
+        found = compare.parse(["--config", "own.yaml", "--seeds", "[0]", "--ratios", "[0.98]"])
+        assert len(cells(found)) == n_methods

@@ -94,7 +94,7 @@ def detection(path: Path, level: float) -> bool:
 
 
 @pytest.mark.parametrize(
-    "draw, height", [(cost, 3.5), (ratio, 3.8), (learning, 5.0), (detection, 3.0)]
+    "draw, height", [(cost, 3.5), (ratio, 3.99), (learning, 5.19), (detection, 3.19)]
 )
 def test_a_picture_has_the_width_of_a_page_and_shows_its_data(
     tmp_path: Path, draw: Draw, height: float
@@ -102,7 +102,8 @@ def test_a_picture_has_the_width_of_a_page_and_shows_its_data(
     first, other = tmp_path / "first.png", tmp_path / "other.png"
     assert draw(first, 0.8) and draw(other, 0.6)
     with Image.open(first) as image:
-        assert image.format == "PNG" and image.size == (round(6.5 * 150), round(height * 150))
+        assert image.format == "PNG" and image.width == round(6.5 * 150)
+        assert abs(image.height - 150 * height) <= 1
         assert len(image.getcolors(2**20) or ()) > 20
     assert first.read_bytes() != other.read_bytes()
 

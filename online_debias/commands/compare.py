@@ -30,11 +30,10 @@ def command(arguments: Sequence[str], console: Console | None = None) -> bool:
             comparison is at work there.
     """
     console = console or Console()
-    parser = _parser()
     if {"-h", "--help"} & set(arguments):
-        parser.print_help(sys.stdout)
+        _parser().print_help(sys.stdout)
         return False
-    comparison = _parse(parser, arguments)
+    comparison = parse(arguments)
     folder, runs = comparison.run, cells(comparison)
     with _locked(folder):
         if (folder / "results.csv").is_file():
@@ -57,7 +56,13 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _parse(parser: ArgumentParser, arguments: Sequence[str]) -> Comparison:
+def parse(arguments: Sequence[str]) -> Comparison:
+    """Return what a command line compares.
+
+    Raises:
+        ConfigError: something cannot be used.
+    """
+    parser = _parser()
     try:
         given = parser.instantiate(parser.parse_args(list(arguments)))
     except (ArgumentError, ValueError, TypeError, OSError, yaml.YAMLError) as error:
