@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,19 +206,6 @@ def test_latex_is_balanced_and_has_what_a_paper_needs() -> None:
     assert r"online & \textbf{80.0 $\pm$ 0.0}" in text
     assert r"two-step & \underline{64.0 $\pm$ 4.0}" in text
     assert r"\caption{digits, 98 \% bias-aligned. Test accuracies" in text
-
-
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs a TeX engine")
-def test_latex_compiles(tmp_path: Path) -> None:
-    sections = summarize(
-        [*rows(METHODS), *rows({NASTY: [{"accuracy": 0.5}]}, NASTY)], "last", QUOTED
-    )
-    head = "\\documentclass{article}\\usepackage{adjustbox, booktabs}\\begin{document}\n"
-    (tmp_path / "t.tex").write_text(head + latex(sections) + "\\end{document}\n")
-    done = subprocess.run(
-        ["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_the_terminal_table_fits_100_columns() -> None:
