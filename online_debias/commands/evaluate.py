@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from online_debias import config
+from online_debias.device import device_of
 from online_debias.errors import ConfigError, plainly
 from online_debias.metrics import group_accuracies, group_metrics
-from online_debias.pipeline import device_of
 from online_debias.predict import predict
 from online_debias.taps import Taps
 

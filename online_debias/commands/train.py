@@ -20,8 +20,9 @@ from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, Te
 from online_debias.checkpoint import write_whole
 from online_debias.commands import table
 from online_debias.data import Images
+from online_debias.device import device_of
 from online_debias.errors import ConfigError, plainly
-from online_debias.pipeline import Job, Settings, device_of
+from online_debias.pipeline import Job, Settings
 
 
 def train(arguments: Sequence[str]) -> dict[str, Any]:
