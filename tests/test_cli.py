@@ -76,7 +76,7 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
     last = [r["value"] for r in rows if (r["split"], r["name"]) == ("test", "accuracy_unbiased")]
     assert float(last[-1]) == results["accuracy_unbiased"]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["method"] == "online" and len(config["callbacks"]) == 4
+    assert config["method"] == "online" and len(config["callbacks"]) == 5
     assert "online" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""The claim: one run, without bias labels, beats two, at the cost of one."""
+"""The claim: one run, without bias labels, beats three, at about the cost of one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from online_debias.cli import main
 
 
 @pytest.mark.slow
-def test_online_training_wins_at_the_cost_of_plain_training(
+def test_online_training_wins_in_one_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -24,5 +24,6 @@ def test_online_training_wins_at_the_cost_of_plain_training(
     assert online["accuracy_unbiased"] >= two_step["accuracy_unbiased"] + 0.1
     assert online["detect_auroc"] >= 0.95
     # callbacks weigh more beside a network of half the width; timings are noisy
-    assert online["seconds_training"] <= 1.6 * plain["seconds_training"]
+    assert online["seconds_training"] <= 2 * plain["seconds_training"]
+    assert online["seconds_training"] <= two_step["seconds_training"] / 2
     assert online["training_passes"] == 1 and not online["oracle"]
