@@ -11,9 +11,7 @@ from online_debias.cli import main
 
 
 @pytest.mark.slow
-def test_online_training_wins_in_one_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_online_training_wins_in_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
     plain, two_step, online = (
