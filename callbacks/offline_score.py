@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from online_debias import seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback
-from online_debias.detectors.by_path import check_detector, class_at
+from online_debias.detectors.by_path import check_detector, class_at, seeded
 from online_debias.functional.decision_score import decision_score
 from online_debias.memory import last_by_index
 from online_debias.run import Run
@@ -122,11 +121,8 @@ class OfflineScore(Callback):
         self.seen.index_fill_(0, slot, True)
 
     def _new(self, target: int) -> Any:
-        arguments = dict(self.arguments)
-        if "random_state" in inspect.signature(self.kind).parameters:
-            seed = seeds.derive(self.run.seed, self.name, self.run.epoch, target)
-            arguments.setdefault("random_state", seed % 2**32)
-        return self.kind(**arguments)
+        seed = seeds.derive(self.run.seed, self.name, self.run.epoch, target)
+        return self.kind(**seeded(self.kind, self.arguments, seed))
 
 
 def _excess(model: Any, x: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from torch import nn
 
 FORMAT = 1
 
@@ -72,3 +74,14 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             f"{path} is not a checkpoint of format {FORMAT}; use one written by this version."
         )
     return state
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a model's weights as safetensors, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    state = model.state_dict()
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    write_whole(path, safetensors.torch.save(tensors))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from online_debias import drawing
 from online_debias.errors import ConfigError
+from online_debias.results import row_name
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ def accuracy_against_cost(rows: Iterable[Mapping[str, str]], path: Path) -> bool
     drawing.whole_axis(panels[0], [point.x for point in points[0].values()])
     drawing.time_axis(panels[1], [point.x for point in points[1].values()])
     points[0] = _side_by_side(points[0])
-    names = {name: _name(name, any(found["oracle"])) for name, found in numbers.items()}
+    names = {name: row_name(name, any(found["oracle"])) for name, found in numbers.items()}
     for axes, placed, label in zip(panels, points, COST.values(), strict=True):
         for method, point in placed.items():
             hollow = any(numbers[method]["oracle"])
@@ -100,7 +101,7 @@ def accuracy_against_ratio(rows: Iterable[Mapping[str, str]], path: Path) -> boo
         ]
         hollow = any(any(one.get("oracle", [])) for one in found)
         if points:
-            drawing.draw(panels[0], points, looks[method], _name(method, hollow), hollow)
+            drawing.draw(panels[0], points, looks[method], row_name(method, hollow), hollow)
         drawn += points
     if not drawn:
         return False
@@ -174,10 +175,6 @@ def _by_method(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[str, list[fl
         if math.isfinite(value := float(row["value"])):
             found[row["metric"]].append(value)
     return numbers
-
-
-def _name(method: str, oracle: bool) -> str:
-    return f"{method} (oracle)" if oracle else method
 
 
 def _side_by_side(points: Mapping[str, drawing.Point]) -> dict[str, drawing.Point]:

@@ -66,6 +66,11 @@ def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
     }
 
 
+def row_name(method: str, oracle: bool) -> str:
+    """Return what a method is called where it is shown; a reader of bias labels is marked."""
+    return f"{method} (oracle)" if oracle else method
+
+
 def write_json(path: Path, results: Mapping[str, Any]) -> None:
     """Write one run's results, whole or not at all."""
     write_whole(path, (json.dumps(results, indent=2) + "\n").encode())

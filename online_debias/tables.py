@@ -9,6 +9,7 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
+from online_debias.results import row_name
 from online_debias.summary import METRICS, RANKED, SELECTED, Line, Section
 
 ON_TERMINAL = (
@@ -36,7 +37,7 @@ def _grid(section: Section, metrics: Iterable[str]) -> tuple[list[str], list[lis
         cells = [_Cell(_text(line, metric), line.marks.get(metric, "")) for metric in shown]
         if differ:
             cells.insert(0, _Cell(str(line.n_seeds) if line.n_seeds else "-"))
-        cells.insert(0, _Cell(line.method + (" (oracle)" if line.oracle else "")))
+        cells.insert(0, _Cell(row_name(line.method, line.oracle)))
         if line.quoted:
             cells = [_Cell(text, "" if text == "-" else "quoted") for text, _ in cells]
             number = cites.index(line.quoted.cite) + 1

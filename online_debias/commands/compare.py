@@ -158,7 +158,7 @@ def draw(folder: Path, rows: Sequence[Mapping[str, str]], runs: Sequence[Cell]) 
             curves: dict[str, list[Path]] = {}
             for cell in runs:
                 if cell.place == place and (found := cell.results()) is not None:
-                    name = cell.method + (" (oracle)" if found["oracle"] else "")
+                    name = results.row_name(cell.method, found["oracle"])
                     curves.setdefault(name, []).append(cell.folder / "metrics.csv")
             plots.learning_curves(curves, folder / f"{place}-learning.png")
             plots.detection_curves(curves, folder / f"{place}-detection.png")

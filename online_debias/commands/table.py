@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from online_debias.results import row_name
+
 COLUMNS = {
     "accuracy_unbiased": "unbiased",
     "accuracy_worst_group": "worst",
@@ -29,8 +31,8 @@ def show(runs: Sequence[Mapping[str, Any]], console: Console | None = None) -> N
     for name in shown:
         table.add_column(COLUMNS[name], justify="right", no_wrap=True)
     for run in runs:
-        oracle = " (oracle)" if run["oracle"] else ""
-        table.add_row(run["method"] + oracle, *(_cell(run.get(name)) for name in shown))
+        name = row_name(run["method"], run["oracle"])
+        table.add_row(name, *(_cell(run.get(column)) for column in shown))
     (console or Console()).print(table)
 
 

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import yaml
 
 from online_debias import config, distributed, results
 from online_debias.callback import Monitor
 from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, TensorBoard
-from online_debias.checkpoint import write_whole
+from online_debias.checkpoint import save_weights
 from online_debias.commands import table
 from online_debias.data import Images
 from online_debias.device import device_of
@@ -86,9 +85,7 @@ def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> di
     for trainer in fitted.trainers:
         if trainer.engine.run.stop_reason is not None:
             print(f"Training was stopped: {trainer.engine.run.stop_reason}", file=sys.stderr)
-    model = fitted.trainers[-1].model.state_dict()
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.items()}
-    write_whole(folder / "model.safetensors", safetensors.torch.save(tensors))
+    save_weights(folder / "model.safetensors", fitted.trainers[-1].model)
     results.write_json(folder / "results.json", found)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,19 @@ def make(owner: str, kind: type, arguments: Mapping[str, Any]) -> Any:
         return kind(**arguments)
     except Exception as error:  # whatever another library raises, the mend is the same
         raise refused(owner, kind, arguments, error) from error
+
+
+def seeded(kind: type, arguments: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return the arguments, with a `random_state` if the class takes one and none is given.
+
+    Example:
+        >>> from sklearn.svm import OneClassSVM
+        >>> seeded(OneClassSVM, {"nu": 0.5}, seed=7)
+        {'nu': 0.5}
+    """
+    if "random_state" in inspect.signature(kind).parameters:
+        return {"random_state": seed % 2**32, **arguments}
+    return dict(arguments)
 
 
 def refused(owner: str, kind: type, arguments: Mapping[str, Any], error: Exception) -> ValueError:

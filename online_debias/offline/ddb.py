@@ -6,22 +6,21 @@ import math
 from pathlib import Path
 from typing import Literal
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from online_debias import distributed
 from online_debias.callbacks import BiasAmplifier
-from online_debias.checkpoint import write_whole
+from online_debias.checkpoint import save_weights
 from online_debias.data import Images
 from online_debias.detectors import conflict
 from online_debias.device import device_of
 from online_debias.errors import ConfigError
 from online_debias.functional.loss_filter import loss_filter
-from online_debias.metrics import detection, group_metrics
+from online_debias.metrics import group_metrics
 from online_debias.offline.diffusion import Diffusion
-from online_debias.offline.retrain import retrain
+from online_debias.offline.retrain import detection_of, retrain
 from online_debias.offline.synthetic import synthesize
 from online_debias.pipeline import Fitted, Job, Pipeline
 from online_debias.predict import predict
@@ -135,16 +134,12 @@ class DDB(Pipeline):
             return retrain(job, [amplifier], score, torch.where(chosen, group, targets))
         weights = job.folder / "amplifier" / "model.safetensors"
         if distributed.rank() == 0:
-            tensors = amplifier.model.state_dict()
-            kept = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            write_whole(weights, safetensors.torch.save(kept))
+            save_weights(weights, amplifier.model)
         distributed.barrier()
         second = BiasAmplifier(weights, job.settings.model)
         last = job.trainer(callbacks=[second, *job.settings.callbacks])
         last.fit()
-        conflicting = job.train.conflicting
-        found = {} if conflicting is None else detection(score, conflicting.cpu())
-        return Fitted([amplifier, last], found)
+        return Fitted([amplifier, last], detection_of(score, job.train))
 
 
 def amplifier_accuracies(logits: Tensor, job: Job) -> dict[str, float]:

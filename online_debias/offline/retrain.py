@@ -9,6 +9,7 @@ from torch import Tensor
 from online_debias import distributed, scores
 from online_debias.callback import Callback
 from online_debias.callbacks import PseudoLabels
+from online_debias.data import Images
 from online_debias.metrics import detection
 from online_debias.pipeline import Fitted, Job
 from online_debias.trainer import Trainer
@@ -50,6 +51,10 @@ def retrain(
     if rates is not None:
         last.engine.run.resample("retrain", None, rates.to(last.device))
     last.fit()
-    conflicting = job.train.conflicting
-    found = {} if conflicting is None else detection(score, conflicting.cpu())
-    return Fitted([*earlier, last], found)
+    return Fitted([*earlier, last], detection_of(score, job.train))
+
+
+def detection_of(score: Tensor, train: Images) -> dict[str, float]:
+    """Return how well scores `[N]` find the conflicting training samples; {} if none are known."""
+    conflicting = train.conflicting
+    return {} if conflicting is None else detection(score, conflicting.cpu())

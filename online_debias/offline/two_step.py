@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from online_debias import seeds
 from online_debias.data import Images
-from online_debias.detectors.by_path import check_detector, class_at, make
+from online_debias.detectors.by_path import check_detector, class_at, make, seeded
 from online_debias.errors import ConfigError
 from online_debias.functional.augment import mild
 from online_debias.functional.decision_score import decision_score
@@ -131,10 +130,8 @@ class TwoStep(Pipeline):
         return score, torch.where(score > 0.5, predictions, targets)
 
     def _detector(self, seed: int, target: int) -> Any:
-        arguments = dict(self.arguments)
-        if "random_state" in inspect.signature(self.kind).parameters:
-            arguments.setdefault("random_state", seeds.derive(seed, "two_step", target) % 2**32)
-        return make("TwoStep", self.kind, arguments)
+        own = seeds.derive(seed, "two_step", target)
+        return make("TwoStep", self.kind, seeded(self.kind, self.arguments, own))
 
 
 def class_score(
