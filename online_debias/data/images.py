@@ -20,6 +20,7 @@ class Images(Dataset[tuple[Tensor, int]]):
         bias: `[N]` int64, the value of the bias attribute (`bias == targets` is
             bias-aligned), or None where nobody annotated it.
         classes: The names of the classes.
+        paths: Where each image was read from, for people to find it; None if from no file.
 
     Raises:
         ValueError: For a wrong shape or dtype, a label out of range, or a class without images.
@@ -35,7 +36,12 @@ class Images(Dataset[tuple[Tensor, int]]):
     """
 
     def __init__(
-        self, images: Tensor, targets: Tensor, bias: Tensor | None, classes: tuple[str, ...]
+        self,
+        images: Tensor,
+        targets: Tensor,
+        bias: Tensor | None,
+        classes: tuple[str, ...],
+        paths: tuple[str, ...] | None = None,
     ) -> None:
         if images.ndim != 4 or images.dtype != torch.uint8:
             raise ValueError(f"images must be [N, C, H, W] uint8, not {_describe(images)}.")
@@ -54,10 +60,15 @@ class Images(Dataset[tuple[Tensor, int]]):
                 f"class {classes[label]!r} (label {label}) has no images: "
                 f"add some, or leave it out of `classes`."
             )
+        if paths is not None and len(paths) != len(images):
+            raise ValueError(
+                f"paths must name {len(images)} files, one an image, not {len(paths)}."
+            )
         self.images = images
         self.targets = targets
         self.bias = bias
         self.classes = classes
+        self.paths = paths
 
     def __len__(self) -> int:
         """Number of images."""
@@ -70,7 +81,8 @@ class Images(Dataset[tuple[Tensor, int]]):
     def to(self, device: torch.device | str) -> Images:
         """The same set with all its tensors on `device`."""
         bias = None if self.bias is None else self.bias.to(device)
-        return Images(self.images.to(device), self.targets.to(device), bias, self.classes)
+        images, targets = self.images.to(device), self.targets.to(device)
+        return Images(images, targets, bias, self.classes, self.paths)
 
     @property
     def conflicting(self) -> Tensor | None:
