@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,11 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from online_debias.default_taps import channels_before, classifier, first_stage
+from online_debias.errors import ConfigError
+
+_MOST_TOKENS_BEFORE = 5  # of the patches: a class token and four registers
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,29 @@ class Tap:
     width: int | None = None
 
 
-def flatten(feature: Tensor, pool: int) -> Tensor:
-    """Average-pool a map `[B, C, H, W]` to a grid and flatten it to `[B, D]`.
+def flatten(feature: Tensor, pool: int, channels: int | None = None) -> Tensor:
+    """Average-pool a map to a grid of `pool` x `pool` places and flatten it to `[B, D]`.
 
-    Tokens `[B, T, C]` are averaged over `T`; `[B, C]` stays as it is.
+    Args:
+        feature: a map `[B, C, H, W]`, or `[B, H, W, C]` where its last side alone is `channels`;
+            tokens `[B, T, C]`, which are a map if they are a square of patches, without the up to
+            five tokens before them, and a grid is asked for, and are averaged over `T` if not; or
+            vectors `[B, C]`, which stay as they are.
+        pool: side of the grid.
+        channels: how many there are, if that is known.
+
+    Example:
+        >>> import torch
+        >>> flatten(torch.zeros(2, 3, 8, 8), 2).shape, flatten(torch.zeros(2, 17, 3), 2).shape
+        (torch.Size([2, 12]), torch.Size([2, 12]))
     """
+    if feature.ndim == 3 and pool > 1:
+        side = math.isqrt(feature.shape[1])
+        before = feature.shape[1] - side**2
+        if side >= pool and before <= _MOST_TOKENS_BEFORE:
+            feature = feature[:, before:].transpose(1, 2).unflatten(2, (side, side))
+    elif feature.ndim == 4 and feature.shape[3] == channels and channels not in feature.shape[1:3]:
+        feature = feature.movedim(3, 1)
     if feature.ndim == 4:
         return F.adaptive_avg_pool2d(feature, pool).flatten(1)
     return feature.mean(1) if feature.ndim == 3 else feature.flatten(1)
@@ -45,10 +69,13 @@ def flatten(feature: Tensor, pool: int) -> Tensor:
 class Taps:
     """Reads features in training steps; attach before `torch.compile`.
 
+    Of a module that is called several times in a forward pass, the first call is read.
+
     Args:
         model: the model; wrappers of compile and DistributedDataParallel are looked through.
         taps: name -> module path or `Tap`; adds to the defaults "bottleneck" (the input of the
-            last Linear) and "shallow" (the output of the first stage, on a 2x2 grid).
+            last Linear), "shallow" (the output of the first stage, on a 2x2 grid) and "local" (the
+            same on a 7x7 grid), which find themselves as `default_taps` says.
         needed: names that callbacks read; only these and those with a transform get a hook.
 
     Raises:
@@ -71,6 +98,8 @@ class Taps:
         self._handles: list[RemovableHandle] = []
         for tap in given.values():
             _find(model, tap.path)
+            if tap.pool < 1:
+                raise ValueError(f"Tap {tap.path!r}: pool is {tap.pool}, expected at least 1.")
         for name in self.names:
             self._attach(model, name, given.get(name) or _default(model, name, given))
 
@@ -82,19 +111,19 @@ class Taps:
         """Return the features read since `start`, and stop reading.
 
         Raises:
-            RuntimeError: a tap did not fire in the forward pass.
+            ConfigError: a tap did not fire in the forward pass, or is not as wide as promised.
         """
         features, self._features = self._features or {}, None
         missing = [name for name in self.names if name not in features]
         if missing:
-            raise RuntimeError(
+            raise ConfigError(
                 f"Tap {missing[0]!r} did not fire in the forward pass; point it at a module that "
                 "the model calls, and create the engine before torch.compile."
             )
         for name in self._promised & features.keys():
             found, told = features[name].shape[1], self._widths[name]
             if found != told:
-                raise ValueError(
+                raise ConfigError(
                     f"Tap {name!r} has {found} features, but its layers look like {told}; say so "
                     f"with Tap(path, width={found})."
                 )
@@ -121,10 +150,19 @@ class Taps:
             handle.remove()
 
     def _attach(self, model: nn.Module, name: str, tap: Tap) -> None:
+        module = _find(model, tap.path)
+        channels = _channels(module, tap)
+
         def read(feature: Tensor) -> Tensor | None:
+            if not isinstance(feature, Tensor):
+                raise ConfigError(
+                    f"Tap {name!r} reads a {type(feature).__name__} at {tap.path!r}, expected a "
+                    "tensor; point it at a module inside or after that one."
+                )
             changed = None if tap.transform is None else tap.transform(feature)
-            if self._features is not None:
-                self._features[name] = flatten(feature if changed is None else changed, tap.pool)
+            if self._features is not None and name not in self._features:
+                shown = feature if changed is None else changed
+                self._features[name] = flatten(shown, tap.pool, channels)
             return changed
 
         def on_output(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
@@ -134,8 +172,7 @@ class Taps:
             changed = read(args[0])
             return None if changed is None else (changed, *args[1:])
 
-        module = _find(model, tap.path)
-        self._widths[name] = tap.width or _layer_width(module, tap)
+        self._widths[name] = tap.width or _width(module, tap, channels)
         self._handles.append(
             module.register_forward_hook(on_output)
             if tap.reads == "output"
@@ -143,16 +180,20 @@ class Taps:
         )
 
 
-def _layer_width(module: nn.Module, tap: Tap) -> int | None:
-    """The channels of the last layer that says how many, times the places of the grid."""
+def _channels(module: nn.Module, tap: Tap) -> int | None:
+    """What the last layer that says how many channels it has says."""
     names: tuple[str, ...] = ("out_features", "out_channels", "num_features")
     layers = list(module.modules())
     if tap.reads == "input":
         names, layers = ("in_features", "in_channels", "num_features"), [module]
     found = [getattr(layer, name) for layer in layers for name in names if hasattr(layer, name)]
-    if not found:
-        return None
-    return int(found[-1]) * (1 if isinstance(layers[-1], nn.Linear) else tap.pool**2)
+    return int(found[-1]) if found else None
+
+
+def _width(module: nn.Module, tap: Tap, channels: int | None) -> int | None:
+    """The channels times the places of the grid; what ends in a Linear has no places."""
+    last = module if tap.reads == "input" else list(module.modules())[-1]
+    return channels and channels * (1 if isinstance(last, nn.Linear) else tap.pool**2)
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
@@ -174,24 +215,22 @@ def _find(model: nn.Module, path: str) -> nn.Module:
 
 
 def _default_pool(name: str) -> int:
-    return 2 if name == "shallow" else 1
+    return {"shallow": 2, "local": 7}.get(name, 1)
 
 
 def _default(model: nn.Module, name: str, given: Mapping[str, Tap]) -> Tap:
-    modules = dict(model.named_modules())
     if name == "bottleneck":
-        linear = [path for path, module in modules.items() if isinstance(module, nn.Linear)]
-        if linear:
-            return Tap(linear[-1], reads="input")
-    elif name == "shallow":
-        pooling = (nn.MaxPool2d, nn.AvgPool2d)
-        pools = [path for path, module in modules.items() if isinstance(module, pooling)]
-        named = [path for path in modules if path.rpartition(".")[2] in ("stage1", "layer1")]
-        stages = named or pools
-        if stages:
-            return Tap(stages[0], pool=2)
+        if (path := classifier(model)) is not None:
+            return Tap(path, reads="input")
+    elif name in ("shallow", "local"):
+        if (path := first_stage(model)) is not None:
+            # A pooling layer does not say how many channels it has; the layer before it does.
+            known = _channels(model.get_submodule(path), Tap(path))
+            channels = None if known else channels_before(model, path)
+            pool = _default_pool(name)
+            return Tap(path, pool=pool, width=channels and pool**2 * channels)
     else:
-        near = ", ".join(sorted({*given, "bottleneck", "shallow"}))
+        near = ", ".join(sorted({*given, "bottleneck", "local", "shallow"}))
         raise ValueError(f"There is no tap called {name!r}; the taps are {near}.")
     raise ValueError(
         f"The model {type(model).__name__} has no default tap {name!r}; say where it is: "

@@ -101,10 +101,39 @@ def test_a_path_alone_is_pooled_to_one_cell_and_to_four_if_shallow(
     torch.testing.assert_close(features["shallow"], pooled(stage2, 2))
 
 
-def test_tokens_are_averaged_and_vectors_kept() -> None:
+def test_vectors_are_kept_and_tokens_averaged_where_one_cell_is_asked_for() -> None:
     tokens, vectors = torch.randn(2, 5, 3), torch.randn(2, 3)
-    torch.testing.assert_close(flatten(tokens, 2), sum(tokens.unbind(1)) / 5)
+    torch.testing.assert_close(flatten(tokens, 1), sum(tokens.unbind(1)) / 5)
     assert torch.equal(flatten(vectors, 2), vectors)
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 5])
+def test_a_square_of_patch_tokens_is_a_map(before: int) -> None:
+    tokens = torch.randn(2, before + 16, 3)
+    expected = torch.zeros(2, 3, 2, 2)
+    for patch in range(16):
+        row, column = patch // 4, patch % 4
+        expected[:, :, row // 2, column // 2] += tokens[:, before + patch] / 4
+    torch.testing.assert_close(flatten(tokens, 2), expected.flatten(1))
+
+
+@pytest.mark.parametrize("n_tokens", [1, 3, 15, 22])
+def test_tokens_that_are_no_square_of_patches_are_averaged(n_tokens: int) -> None:
+    tokens = torch.randn(2, n_tokens, 3)
+    torch.testing.assert_close(flatten(tokens, 2), tokens.mean(1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 6)])
+def test_a_map_with_its_channels_last_is_pooled_over_places(height: int, width: int) -> None:
+    feature = torch.randn(2, 5, height, width)
+    turned = feature.permute(0, 2, 3, 1)
+    assert torch.equal(flatten(turned, 2, channels=5), flatten(feature, 2))
+    assert torch.equal(flatten(feature, 2, channels=5), flatten(feature, 2))
+
+
+def test_a_map_whose_layers_tell_its_side_for_its_channels_stays_as_it_is() -> None:
+    feature = torch.randn(2, 24, 8, 8)  # as a dense block's: its last convolution gives 8 channels
+    torch.testing.assert_close(flatten(feature, 2, channels=8), pooled(feature, 2))
 
 
 def test_features_stay_on_the_graph(model: SmallConvNet, images: Tensor) -> None:
@@ -151,7 +180,7 @@ def test_features_are_read_between_start_and_finish_only(
     kept = {name: feature.clone() for name, feature in first.items()}
     model(images + 1)  # an evaluation
     assert all(torch.equal(first[name], kept[name]) for name in BOTH)
-    with pytest.raises(RuntimeError, match="did not fire"):
+    with pytest.raises(ValueError, match="did not fire"):
         taps.finish()
     second = read(taps, model, images + 1)
     assert not torch.equal(first["bottleneck"], second["bottleneck"])
@@ -163,7 +192,7 @@ def test_a_tap_that_does_not_fire_is_named(images: Tensor) -> None:
     taps = Taps(model, {"idle": "unused", "busy": "stage1"}, ["busy", "idle"])
     taps.start()
     model(images)
-    with pytest.raises(RuntimeError, match="Tap 'idle' did not fire in the forward pass"):
+    with pytest.raises(ValueError, match="Tap 'idle' did not fire in the forward pass"):
         taps.finish()
 
 
@@ -174,7 +203,7 @@ def test_a_forward_pass_that_was_broken_off_leaves_no_features(
     taps.start()
     model(images)
     taps.start()
-    with pytest.raises(RuntimeError, match="Tap 'bottleneck' did not fire"):
+    with pytest.raises(ValueError, match="Tap 'bottleneck' did not fire"):
         taps.finish()
 
 
@@ -199,7 +228,56 @@ def test_an_unknown_tap_names_those_there_are(model: SmallConvNet) -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_a_model_without_a_default_tap_asks_for_it(name: str) -> None:
     with pytest.raises(ValueError, match=f"The model Sequential has no default tap '{name}'"):
-        Taps(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Flatten()), None, [name])
+        Taps(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), None, [name])
+
+
+def test_a_convolution_of_single_places_is_a_classifier_where_there_is_no_linear() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.AvgPool2d(6), nn.Flatten())
+    images = torch.randn(2, 3, 8, 8)
+    features = read(Taps(model, None, ["bottleneck"]), model, images)
+    torch.testing.assert_close(features["bottleneck"], model[0](images).mean((2, 3)))
+
+
+def test_a_pooling_layer_has_the_channels_of_the_layer_before_it() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.MaxPool2d(2), nn.Conv2d(4, 8, 1)
+    )
+    taps = Taps(model, None, ["shallow"])
+    assert taps.width("shallow") == 16
+    assert read(taps, model, torch.randn(2, 3, 8, 8))["shallow"].shape == (2, 16)
+
+
+def test_of_a_pooling_layer_that_is_called_twice_the_first_call_is_read(images: Tensor) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.pool = nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)
+            self.second, self.head = nn.Conv2d(4, 6, 3), nn.Linear(6, 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            feature = self.pool(self.second(self.pool(self.first(images))))
+            logits: Tensor = self.head(feature.mean((2, 3)))
+            return logits
+
+    net = Net()
+    features = read(Taps(net, None, ["shallow"]), net, images)
+    torch.testing.assert_close(features["shallow"], flatten(net.pool(net.first(images)), 2))
+
+
+def test_a_tap_at_a_module_that_returns_no_tensor_is_named() -> None:
+    model = nn.Sequential(nn.LSTM(3, 4, batch_first=True))
+    taps = Taps(model, {"all": "0"}, ["all"])
+    taps.start()
+    with pytest.raises(ValueError, match="Tap 'all' reads a tuple at '0', expected a tensor; "):
+        model(torch.zeros(2, 5, 3))
+
+
+def test_a_block_is_no_block_if_it_holds_the_classifier() -> None:
+    head = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    convolutions = [nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)]
+    model = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    with pytest.raises(ValueError, match="has no default tap 'shallow'"):
+        Taps(model, None, ["shallow"])
 
 
 def test_wrappers_are_looked_through(model: SmallConvNet, images: Tensor) -> None:

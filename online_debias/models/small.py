@@ -1,12 +1,8 @@
-"""Small networks, and torchvision's by name."""
+"""Small networks for small images."""
 
 from __future__ import annotations
 
-import difflib
-
 from torch import Tensor, nn
-
-from online_debias.torchvision_compat import import_torchvision
 
 
 class SmallConvNet(nn.Module):
@@ -75,34 +71,4 @@ class SimpleConvNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits `[B, C]` of images `[B, 3, H, W]`."""
         logits: Tensor = self.head(self.pool(self.stages(self.stage1(images))).flatten(1))
-        return logits
-
-
-class Torchvision(nn.Module):
-    """One of torchvision's classifiers, with random weights.
-
-    Args:
-        n_classes: number of classes.
-        name: as in `torchvision.models.list_models()`.
-
-    Raises:
-        ValueError: torchvision has no such model; names the nearest.
-
-    Example:
-        >>> type(Torchvision(10, "resnet18").net).__name__
-        'ResNet'
-    """
-
-    def __init__(self, n_classes: int, name: str) -> None:
-        super().__init__()
-        models = import_torchvision().models
-        known = models.list_models(module=models)
-        if name not in known:
-            near = ", ".join(difflib.get_close_matches(name, known, n=3) or known[:3])
-            raise ValueError(f"torchvision has no model {name!r}; the nearest are {near}.")
-        self.net = models.get_model(name, num_classes=n_classes)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits `[B, C]` of images `[B, 3, H, W]`."""
-        logits: Tensor = self.net(images)
         return logits
