@@ -3,6 +3,7 @@
 if __name__ == "callbacks":
     raise ImportError("Import them as online_debias.callbacks; this folder is only its source.")
 
+from .abstain import Abstain
 from .augment import Augment
 from .bias_amplifier import BiasAmplifier
 from .bias_probe import BiasProbe
@@ -20,6 +21,7 @@ from .information import Information
 from .learned_mixin import LearnedMixin
 from .logit_correction import LogitCorrection
 from .loss_score import LossScore
+from .noise_filter import NoiseFilter
 from .offline_clusters import OfflineClusters
 from .offline_score import OfflineScore
 from .online_clusters import OnlineClusters
@@ -33,6 +35,7 @@ from .rubi import RUBi
 from .spectral_decoupling import SpectralDecoupling
 
 __all__ = [
+    "Abstain",
     "Augment",
     "BiasAmplifier",
     "BiasProbe",
@@ -50,6 +53,7 @@ __all__ = [
     "LearnedMixin",
     "LogitCorrection",
     "LossScore",
+    "NoiseFilter",
     "OfflineClusters",
     "OfflineScore",
     "OnlineClusters",

@@ -15,13 +15,15 @@ class Augment(Callback):
     Ordinary data augmentation, on the device. It matters here because resampling shows a handful of
     bias-conflicting images again and again, which a network would soon know by heart. Varied rows
     stay training images: detectors score and learn what the model is shown, as they would behind a
-    loader that augments. Varies images before others mix them.
+    loader that augments. With a warm-up they first see the images as they are, where a small mark
+    is still in its place. Varies images before others mix them.
 
     Signals: none.
     Records: `augment/share`, share of the rows that were varied.
 
     Args:
         probability: chance that a row is varied, in (0, 1].
+        warmup: epochs in which nothing is varied.
         name: unique in a run; callbacks that change inputs act in the order of their names.
 
     Raises:
@@ -32,13 +34,17 @@ class Augment(Callback):
         'augment'
     """
 
-    def __init__(self, probability: float = 0.75, name: str | None = None) -> None:
+    def __init__(self, probability: float = 0.75, warmup: int = 0, name: str | None = None) -> None:
         super().__init__(name)
         if not 0 < probability <= 1:
             raise ValueError(
                 f"Augment: probability is {probability}, expected 0 < probability <= 1."
             )
-        self.probability = probability
+        if warmup < 0:
+            raise ValueError(
+                f"Augment: warmup is {warmup}, expected a number of epochs, 0 or more."
+            )
+        self.probability, self.warmup = probability, warmup
 
     def on_batch(self, batch: Batch) -> None:
         """Vary."""
@@ -48,6 +54,8 @@ class Augment(Callback):
                 f"Augment: inputs have shape {tuple(images.shape)}, expected images of shape "
                 "(rows, channels, height, width)."
             )
+        if batch.epoch < self.warmup:
+            return
         stream = self.run.generator(self.name)
         draw = torch.rand(len(batch), generator=stream, device=images.device)
         chosen = draw < self.probability

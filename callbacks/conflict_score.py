@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from online_debias import seeds
 from online_debias.batch import Batch
@@ -23,7 +24,7 @@ class ConflictScore(Callback):
     Signals: provides `conflict` in [0, 1] (argument `signal`) and, with a detector that has class
     posteriors, `bias_group`, the class whose region the row lies in (argument `group_signal`).
     Mixed rows, and all rows until the detector is ready, are published as not conflicting: score 0,
-    the target as bias value.
+    the target as bias value; the latter are withheld, so that nobody remembers them.
     Records: `detect/mean_score`, the mean score of the batch.
 
     Args:
@@ -71,10 +72,18 @@ class ConflictScore(Callback):
         score, posterior = self.detector.step(features, batch.targets, mass)
         batch.publish(self.signal, torch.where(batch.mixed, 0.0, score))
         if posterior is not None:
-            plain = batch.mixed if ready else torch.ones_like(batch.mixed)
-            group = torch.where(plain, batch.targets, posterior.argmax(1))
-            batch.publish(self.group_signal, group)
+            group = torch.where(batch.mixed, batch.targets, posterior.argmax(1))
+            batch.publish(self.group_signal, group if ready else batch.targets)
+        if not ready:
+            for signal in self.provides:
+                batch.withhold(signal, torch.ones_like(batch.mixed))
         self.run.record("detect/mean_score", score.mean())
+
+    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the class whose region each row lies in; None before the detector is ready."""
+        if not (self.detector.has_posterior and self.detector.n_features and self.detector.ready):
+            return None
+        return self.detector.posterior(features[self.tap]).argmax(1)
 
     def _set_up(self, n_features: int) -> None:
         run = self.run

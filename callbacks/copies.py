@@ -102,7 +102,8 @@ class Copies(Callback):
 
     def on_features(self, batch: Batch) -> None:
         """Remember the scores of the rows that are training images as they are."""
-        self.scores.update(batch.index, batch.signals[self.signal], ~batch.mixed)
+        known = batch.known(self.signal)
+        self.scores.update(batch.index, batch.signals[self.signal], known)
 
     def on_loss(self, batch: Batch) -> None:
         """Take slots without a copy out of the loss."""

@@ -68,5 +68,6 @@ class CrossBiasMix(Callback):
         self.run.record("mix/share", mixes.float().mean())
 
     def on_features(self, batch: Batch) -> None:
-        """Remember the bias values of the rows that are training images as they are."""
-        self.groups.update(batch.index, batch.signals[self.signal], ~batch.mixed)
+        """Remember the bias values of the rows of which something is known."""
+        known = batch.known(self.signal)
+        self.groups.update(batch.index, batch.signals[self.signal], known)

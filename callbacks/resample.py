@@ -64,8 +64,9 @@ class Resample(Callback):
         self.register_buffer("targets", torch.zeros(run.n_samples, dtype=torch.long))
 
     def on_features(self, batch: Batch) -> None:
-        """Remember the scores of the rows that are training images as they are."""
-        self.scores.update(batch.index, batch.signals[self.signal], ~batch.mixed)
+        """Remember the scores of the rows of which something is known."""
+        known = batch.known(self.signal)
+        self.scores.update(batch.index, batch.signals[self.signal], known)
         self.targets.index_copy_(0, batch.index, batch.targets)
 
     def on_epoch_end(self, run: Run) -> None:

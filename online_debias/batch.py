@@ -33,7 +33,9 @@ class Batch:
     features: dict[str, Tensor] = field(default_factory=dict)  # tap -> [B, D], on the graph
     losses: Tensor | None = None  # [B], on the graph
     weights: Tensor | None = None  # [B]
-    signals: dict[str, Tensor] = field(default_factory=dict)  # published, detached
+    signals: dict[str, Tensor] = field(default_factory=dict)  # detached, less what was retracted
+    published: dict[str, Tensor] = field(default_factory=dict)  # signals as they were published
+    withheld: dict[str, Tensor] = field(default_factory=dict)  # signal -> [B] bool, not to be kept
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
     shifts: dict[str, Tensor] = field(
         default_factory=dict
@@ -52,6 +54,45 @@ class Batch:
             ValueError: `name` was published before in this step, or `value` has not `B` rows.
         """
         self.signals[name] = self._contribution("signal", name, value, self.signals)
+        self.published[name] = self.signals[name]
+
+    def retract(self, name: str, rows: Tensor) -> None:
+        """Take back what the signal `name` says of `rows` `[B]` bool: they count as bias-aligned.
+
+        Their score becomes 0, their label the target. What several callbacks retract adds up, in
+        any order; `published` keeps the signal as it was.
+
+        Raises:
+            ValueError: no callback published the signal, or `rows` is not `[B]` bool.
+        """
+        if name not in self.signals:
+            known = ", ".join(sorted(self.signals)) or "none"
+            raise ValueError(f"There is no signal {name!r} to retract from; published are {known}.")
+        if rows.shape != self.targets.shape or rows.dtype != torch.bool:
+            raise ValueError(
+                f"Rows to retract from {name!r} are {list(rows.shape)} {rows.dtype}, expected "
+                f"[{len(self)}] torch.bool: one truth value a row."
+            )
+        value = self.signals[name]
+        neutral = torch.zeros_like(value) if value.is_floating_point() else self.targets
+        self.signals[name] = torch.where(rows, neutral, value)
+
+    def withhold(self, name: str, rows: Tensor) -> None:
+        """Retract a signal of `rows` `[B]` because nothing is known yet: nobody should remember it.
+
+        Raises:
+            ValueError: see `retract`.
+        """
+        self.retract(name, rows)
+        self.withheld[name] = self.withheld[name] | rows if name in self.withheld else rows
+
+    def known(self, name: str) -> Tensor:
+        """`[B]` bool, rows of which a memory of the signal `name` should be kept.
+
+        They are training images as they are, and nobody withheld what the signal says of them.
+        """
+        plain = ~self.mixed
+        return plain & ~self.withheld[name] if name in self.withheld else plain
 
     def append(self, rows: Tensor, inputs: Tensor) -> None:
         """Append variations `inputs` `[K, ...]` of the rows `rows` `[K]`, in `on_batch` only.
@@ -145,6 +186,8 @@ class Batch:
             losses=None if self.losses is None else self.losses.detach(),
             features={name: value.detach() for name, value in self.features.items()},
             signals=dict(self.signals),
+            published=dict(self.published),
+            withheld=dict(self.withheld),
             factors=dict(self.factors),
             shifts={name: value.detach() for name, value in self.shifts.items()},
             terms={name: value.detach() for name, value in self.terms.items()},
@@ -162,5 +205,10 @@ class Batch:
             raise ValueError(
                 f"The {kind} {name!r} has shape {tuple(value.shape)}, expected one value for each "
                 f"of the {len(self)} rows."
+            )
+        if value.shape[1:] == (1,):  # would broadcast to rows x rows
+            raise ValueError(
+                f"The {kind} {name!r} has shape {tuple(value.shape)}, expected ({len(self)},); "
+                "take its last axis away with .squeeze(1)."
             )
         return value.detach()

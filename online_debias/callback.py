@@ -71,6 +71,8 @@ class Callback(nn.Module):
     Attributes:
         requires: signals it reads.
         provides: signals it publishes.
+        refines: signals it may take rows out of, by `batch.retract`; it runs after their provider
+            and before their readers, and reads them in `batch.published`.
         taps: names of the features it reads.
         uses_annotations: True if it reads true bias labels; its run is then marked "oracle".
         bias: `[N]` int64, those labels; set by the engine if `uses_annotations`, else None.
@@ -83,6 +85,7 @@ class Callback(nn.Module):
 
     requires: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
+    refines: tuple[str, ...] = ()
     taps: tuple[str, ...] = ()
     uses_annotations = False
     lr_scale = 1.0
@@ -119,6 +122,21 @@ class Callback(nn.Module):
 
     def on_fit_end(self, run: Run) -> None:
         """Training is over."""
+
+    def findings(self) -> dict[str, float]:
+        """Return what was found, by name, for results.json; called once training is over."""
+        return {}
+
+    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the bias value seen in each row, `[B]` int64; None if the callback cannot tell.
+
+        Asked of images outside training, so it must learn nothing from them. A bias value that is
+        the row's target means that the row looks bias-aligned.
+
+        Args:
+            features: tap -> `[B, D]`, read in evaluation mode.
+        """
+        return None
 
 
 class Monitor:

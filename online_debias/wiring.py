@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from online_debias.callback import Callback
 
@@ -34,7 +34,7 @@ def none_is_oracle(callbacks: Sequence[Callback]) -> None:
 
 
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
-    """Sort callbacks so that a signal's provider precedes its readers; ties go by name.
+    """Sort callbacks: a signal's provider, those who refine it, its readers; ties go by name.
 
     Raises:
         ValueError: a signal has no provider, two providers, or the needs form a cycle.
@@ -50,7 +50,7 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
                 )
             provider[signal] = callback
     for callback in waiting:
-        for signal in callback.requires:
+        for signal in (*callback.requires, *callback.refines):
             if signal not in provider:
                 could = _PROVIDERS.get(signal, f"a callback with {signal!r} in its `provides`")
                 raise ValueError(
@@ -59,7 +59,7 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
                 )
     ordered: list[Callback] = []
     while waiting:
-        ready = [c for c in waiting if all(provider[s] in ordered for s in c.requires)]
+        ready = [c for c in waiting if _ready(c, provider, waiting)]
         if not ready:
             names = ", ".join(repr(callback.name) for callback in waiting)
             raise ValueError(
@@ -69,3 +69,10 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
         ordered.append(ready[0])
         waiting.remove(ready[0])
     return ordered
+
+
+def _ready(callback: Callback, provider: Mapping[str, Callback], waiting: list[Callback]) -> bool:
+    read = set(callback.requires) - set(callback.refines)
+    unfinished = {signal for other in waiting for signal in other.refines}
+    needed = (provider[signal] for signal in (*callback.requires, *callback.refines))
+    return not read & unfinished and not any(other in waiting for other in needed)

@@ -12,9 +12,16 @@ from torch import nn
 
 from online_debias import scores
 from online_debias.callback import Callback
-from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample
+from online_debias.callbacks import (
+    Abstain,
+    ConflictScore,
+    CrossBiasMix,
+    EnD,
+    NoiseFilter,
+    Resample,
+)
 from online_debias.data import Images
-from online_debias.detectors import HalfSpaceTrees
+from online_debias.detectors import BestViews
 from online_debias.models import SmallConvNet
 
 torch.set_num_threads(1)
@@ -48,9 +55,12 @@ def make_model() -> nn.Module:
 
 
 def make_recipe() -> list[Callback]:
-    """The callbacks of the online recipe, with a forest that is ready early."""
+    """The callbacks of the online recipe, with trees and verdicts that come early."""
+    views = BestViews(grids=(1, 7), scan=96, scan_trees=2, n_trees=12, height=4, fold=64)
     return [
-        ConflictScore(HalfSpaceTrees(n_trees=10, height=4, fold=64)),
+        ConflictScore(views, tap="local"),
+        Abstain(threshold=0.2, window=480, least=48),
+        NoiseFilter(threshold=0.55, warmup=1),
         Resample(sharpness=10),
         CrossBiasMix(),
         EnD(alpha=0.1, beta=1.0),

@@ -63,14 +63,14 @@ READERS: dict[str, Callable[[], Callback]] = {
 def companions(callback: Callback) -> list[Callback]:
     """The callback with those it needs, and those that act on what it publishes."""
     together = [callback]
-    for signal in callback.requires:
+    for signal in (*callback.requires, *callback.refines):
         if not any(signal in other.provides for other in together):
             if signal not in PROVIDERS:
                 pytest.fail(
                     f"{callback.name!r} requires {signal!r}; add who provides it to PROVIDERS."
                 )
             together.append(PROVIDERS[signal]())
-    for signal in callback.provides:
+    for signal in (*callback.provides, *callback.refines):
         if signal in READERS:
             together.append(READERS[signal]())
     return together
@@ -79,9 +79,12 @@ def companions(callback: Callback) -> list[Callback]:
 def run(
     callbacks: Iterable[Callback], images: Images | None = None, device: str = "cpu"
 ) -> Trainer:
-    """A trainer that takes ten steps in two rounds, the second one drawn from what was learned."""
+    """A trainer of five steps a round: a first one, one drawn from what was learned, and as many
+    between them as a callback waits for."""
+    callbacks = list(callbacks)
+    rounds = 1 + max([1, *(getattr(callback, "warmup", 1) for callback in callbacks)])
     return Trainer(
-        make_model(), make_images() if images is None else images, callbacks, epochs=2,
+        make_model(), make_images() if images is None else images, callbacks, epochs=rounds,
         batch_size=48, device=device, schedule="constant", lr=3e-3, log_every=10**6,
     )  # fmt: skip
 
@@ -210,7 +213,7 @@ def test_no_step_waits_for_the_device(make: type[Callback], precision: str) -> N
 
     trainer._step = watched  # type: ignore[method-assign]
     trainer.fit()
-    assert steps == 10
+    assert steps == 5 * trainer.epochs
     assert all(bool(value.isfinite().all()) for value in trainer.model.state_dict().values())
 
 
@@ -259,7 +262,7 @@ def test_its_docstring_lists_signals_and_records(make: type[Callback]) -> None:
     text = re.sub(r"\s+", " ", make.__doc__ or "")
     assert "Args:" in text or not list(make.__init__.__annotations__)
     callback = make()
-    for signal in (*callback.requires, *callback.provides):
+    for signal in (*callback.requires, *callback.refines, *callback.provides):
         assert f"`{signal}`" in text, f"the docstring does not name the signal {signal!r}"
     trainer = run(companions(callback))
     trainer.engine.monitors.append(seen := Tags())

@@ -27,6 +27,21 @@ def test_rows_are_varied_as_often_as_said(probability: float) -> None:
     assert torch.equal(batch.inputs[~changed], plain[~changed])
 
 
+def test_the_first_epochs_stay_as_they_are() -> None:
+    callback = Augment(probability=1.0, warmup=1)
+    trainer = Trainer(make_model(), make_images(), [callback], epochs=2, batch_size=120)
+    for changes in (False, True):
+        for index, plain, targets in trainer.loader:
+            trainer._step(index, plain, targets)
+        batch = trainer.engine.start_step(index, plain, targets)
+        assert bool((batch.inputs != plain).any()) is changes
+        trainer.engine.loss(batch, trainer.model(batch.inputs))
+        trainer.engine.end_step(batch)
+        trainer.engine.end_epoch()
+    with pytest.raises(ValueError, match="warmup is -1, expected a number of epochs"):
+        Augment(warmup=-1)
+
+
 @pytest.mark.parametrize("probability", [0.0, 1.5, float("nan")])
 def test_a_probability_out_of_range_is_refused(probability: float) -> None:
     with pytest.raises(ValueError, match=r"Augment: probability is .*, expected 0 < prob"):

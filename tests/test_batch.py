@@ -124,3 +124,38 @@ def test_logits_are_shifted_with_the_graph_and_once_a_name(batch: Batch) -> None
         batch.shift_logits("rubi", torch.zeros(4, 2))
     with pytest.raises(ValueError, match=r"'end' has shape \(4,\), expected \(4, 2\)"):
         batch.shift_logits("end", torch.zeros(4))
+
+
+def test_what_is_retracted_counts_as_aligned_and_adds_up_in_any_order(batch: Batch) -> None:
+    batch.targets = torch.tensor([0, 1, 2, 3])
+    batch.publish("conflict", torch.tensor([0.9, 0.8, 0.7, 0.6]))
+    batch.publish("bias_group", torch.tensor([3, 3, 3, 2]))
+    for rows in ([True, False, False, False], [True, True, False, False]):
+        for signal in ("conflict", "bias_group"):
+            batch.retract(signal, torch.tensor(rows))
+    torch.testing.assert_close(batch.signals["conflict"], torch.tensor([0.0, 0.0, 0.7, 0.6]))
+    assert batch.signals["bias_group"].tolist() == [0, 1, 3, 2]
+    torch.testing.assert_close(batch.published["conflict"], torch.tensor([0.9, 0.8, 0.7, 0.6]))
+    assert batch.published["bias_group"].tolist() == [3, 3, 3, 2]
+
+
+def test_only_what_was_published_can_be_retracted_row_by_row(batch: Batch) -> None:
+    with pytest.raises(ValueError, match="no signal 'conflict' to retract from; published are non"):
+        batch.retract("conflict", torch.zeros(4, dtype=torch.bool))
+    batch.publish("conflict", torch.zeros(4))
+    for rows in (torch.zeros(4), torch.zeros(3, dtype=torch.bool)):
+        with pytest.raises(ValueError, match=r"expected \[4\] torch.bool"):
+            batch.retract("conflict", rows)
+
+
+def test_what_is_withheld_is_retracted_and_not_to_be_remembered(batch: Batch) -> None:
+    batch.mixed = torch.tensor([True, False, False, False])
+    batch.publish("conflict", torch.full((4,), 0.9))
+    batch.publish("bias_group", torch.ones(4, dtype=torch.long))
+    assert batch.known("conflict").tolist() == [False, True, True, True]
+    batch.withhold("conflict", torch.tensor([False, True, False, False]))
+    batch.withhold("conflict", torch.tensor([False, False, True, False]))
+    assert batch.signals["conflict"].tolist() == pytest.approx([0.9, 0.0, 0.0, 0.9])
+    assert batch.known("conflict").tolist() == [False, False, False, True]
+    assert batch.known("bias_group").tolist() == [False, True, True, True]
+    assert batch.detached().known("conflict").tolist() == batch.known("conflict").tolist()

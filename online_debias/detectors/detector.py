@@ -62,6 +62,10 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
+    def posterior(self, x: Tensor) -> Tensor:
+        """Return p(class | features) `[B, C]` of features `[B, D]`, if `has_posterior`; pure."""
+        raise NotImplementedError
+
     def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
         """Learn a batch.
 

@@ -19,6 +19,8 @@ class Forest(nn.Module):
         normalizer: maps features to [0, 1]; None takes them as they are.
         generator: draws the trees, on the CPU, so that devices do not matter.
         device: where the buffers live.
+        blocks: features come in so many blocks of one width; a tree splits within its block, and
+            the trees of a block stand side by side.
     """
 
     feature: Tensor
@@ -33,6 +35,7 @@ class Forest(nn.Module):
         normalizer: NormalCDF | None,
         generator: torch.Generator,
         device: torch.device | str,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         self.height, self.n_features, self.normalizer = height, n_features, normalizer
@@ -41,7 +44,10 @@ class Forest(nn.Module):
         for name in ("threshold", "cut"):
             self.register_buffer(name, torch.zeros(nodes, device=device))
         self._router = Router()
-        self._keep(*random_trees(n_trees, height, n_features, generator))
+        width = n_features // blocks
+        feature, threshold = random_trees(n_trees, height, width, generator)
+        block = torch.arange(n_trees, dtype=torch.int32) * blocks // n_trees
+        self._keep(feature + block * width, threshold)
 
     def plant(self, feature: Tensor, threshold: Tensor) -> None:
         """Replace the trees.

@@ -51,6 +51,8 @@ class HalfSpaceTrees(Detector):
         normalizer: "cdf" follows each feature's mean and deviation; "none" takes features as they
             are, in [0, 1] for trees to be of use.
         prior: mass added to every class of a region (posterior).
+        blocks: features come in so many blocks of one width, and every tree splits within one of
+            them, so that `block_posteriors` can say what each block alone tells.
 
     Raises:
         ValueError: if a setting is out of range, or posteriors are asked of pooled classes.
@@ -82,6 +84,7 @@ class HalfSpaceTrees(Detector):
         classes: bool = True,
         normalizer: Literal["cdf", "none"] = "cdf",
         prior: float = 1.0,
+        blocks: int = 1,
     ) -> None:
         super().__init__()
         for name, value, valid, expected in (
@@ -93,12 +96,14 @@ class HalfSpaceTrees(Detector):
             ("score", score, score in ("posterior", "mass"), "'posterior' or 'mass'"),
             ("normalizer", normalizer, normalizer in ("cdf", "none"), "'cdf' or 'none'"),
             ("prior", prior, prior > 0, "above 0"),
+            ("blocks", blocks, blocks >= 1, "at least 1"),
+            ("n_trees", n_trees, n_trees % blocks == 0, f"a multiple of the {blocks} blocks"),
         ):
             if not valid:
-                raise ValueError(f"{name} is {value!r}, but must be {expected}")
+                raise ValueError(f"{name} is {value!r}, but must be {expected}.")
         if score == "posterior" and not classes:
-            raise ValueError("score='posterior' needs classes=True: use score='mass' without")
-        self.n_trees, self.height = n_trees, height
+            raise ValueError("score='posterior' needs classes=True: use score='mass' without.")
+        self.n_trees, self.height, self.blocks = n_trees, height, blocks
         self.window, self.retention = fold, retention
         self.least_mass, self.prior = least_mass, prior
         self.normalizer = normalizer
@@ -118,7 +123,13 @@ class HalfSpaceTrees(Detector):
         self._start()
         scale = NormalCDF(n_features, self.retention, device) if self.normalizer == "cdf" else None
         random = generator("cpu", seed, "half_space_trees")
-        self.forest = Forest(self.n_trees, self.height, n_features, scale, random, device)
+        if n_features % self.blocks:
+            raise ValueError(
+                f"{n_features} features do not come in {self.blocks} blocks of one width: "
+                "set up for a multiple"
+            )
+        forest = self.n_trees, self.height, n_features, scale, random, device, self.blocks
+        self.forest = Forest(*forest)
         groups = n_classes if self.class_conditional else 1
         shape = (2**self.height, self.n_trees, groups)
         for name in ("open", "reference"):
@@ -160,11 +171,21 @@ class HalfSpaceTrees(Detector):
         Raises:
             ValueError: if `x` has another width, or with `score="mass"`.
         """
-        self._check(x)
-        table = self._fresh_table()
-        if not isinstance(table, PosteriorTable):
-            raise ValueError("score='mass' has no posterior: use score='posterior'")
-        return table.posterior(self.forest.route(x.float()))
+        return self._posterior_table().posterior(self._routed(x))
+
+    @torch.no_grad()
+    def block_posteriors(self, x: Tensor) -> Tensor:
+        """Return what each block alone says, p(class | its features), `[B, blocks, C]`.
+
+        Args:
+            x: features `[B, D]`, block after block.
+
+        Raises:
+            ValueError: see `posterior`.
+        """
+        leaf = self._routed(x).view(len(x) * self.blocks, -1)
+        posterior = self._posterior_table().posterior(leaf)
+        return posterior.view(len(x), self.blocks, -1) * self.blocks
 
     @torch.no_grad()
     def exact_score(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -258,6 +279,16 @@ class HalfSpaceTrees(Detector):
         torch.threshold_(self.reference, 1e-20, 0.0)  # subnormal numbers would be slow
         self.open.zero_()
         self._stale = True
+
+    def _routed(self, x: Tensor) -> Tensor:
+        self._check(x)
+        return self.forest.route(x.float())
+
+    def _posterior_table(self) -> PosteriorTable:
+        table = self._fresh_table()
+        if not isinstance(table, PosteriorTable):
+            raise ValueError("score='mass' has no posterior: use score='posterior'")
+        return table
 
     def _fresh_table(self) -> MassTable | PosteriorTable:
         if self._table is None or self._table.device != self.reference.device:

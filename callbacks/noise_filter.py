@@ -1,0 +1,115 @@
+"""Tell mislabelled images from bias-conflicting ones, and take the scores of the former back."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from online_debias.batch import Batch
+from online_debias.callback import Callback
+from online_debias.functional.doubt import doubt
+from online_debias.functional.two_groups import two_groups
+from online_debias.memory import SampleMemory
+from online_debias.run import Run
+
+
+class NoiseFilter(Callback):
+    """Finds labels that the model never takes up, and keeps such rows from being drawn more.
+
+    To a biased view a mislabelled image looks like a bias-conflicting one. To the model that is
+    being debiased it does not: what it learns from some conflicting images holds for the others,
+    so it soon sides with their labels, while a wrong label fits nothing and can only be learned by
+    heart. The margin by which a model prefers another class to the label, averaged over training,
+    finds wrong labels (Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin
+    Ranking", NeurIPS 2020). Here it is a moving average of `functional.doubt`, over the rows that
+    contradict the view (a score above 1/2), and the other class is the one that the view sees.
+
+    After every epoch these doubts are parted in two (`functional.two_groups`). If that explains
+    enough of their spread, the upper group is suspected: its rows count as bias-aligned, so that
+    they are drawn, mixed and compared like any other and the model learns no more of them. A row
+    that the model sides with after all is freed again. If not, the model is still learning what
+    conflicts, and nobody is suspected: to take a conflicting image that is hard for a wrong label
+    would keep it from ever being learned.
+
+    Signals: refines `conflict` and `bias_group` (arguments `signal`, `group_signal`); provides
+    `noise`, in [0, 1], 0 before the first epoch that counts (argument `noise_signal`).
+    Records: `noise/share`, share of the rows that are suspected; `noise/separation`, share of the
+    doubts' variance that two groups explain.
+
+    Args:
+        separation: least share of the variance that the two groups must explain, in (0, 1); values
+            spread evenly have .75.
+        momentum: of each sample's moving average of the doubt.
+        warmup: epochs before anything is suspected; a model that still follows the bias doubts
+            conflicting images as well. Doubts are remembered from the last of them on.
+        signal: name of the score.
+        group_signal: name of the bias value that the view sees.
+        noise_signal: name of the published doubt.
+        name: unique in a run.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> NoiseFilter().provides
+        ('noise',)
+    """
+
+    threshold: Tensor
+
+    def __init__(
+        self,
+        separation: float = 0.8,
+        momentum: float = 0.7,
+        warmup: int = 4,
+        signal: str = "conflict",
+        group_signal: str = "bias_group",
+        noise_signal: str = "noise",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        if not 0 < separation < 1:
+            raise ValueError(
+                f"NoiseFilter: separation is {separation}, expected a number between 0 and 1."
+            )
+        if not 0 <= momentum < 1:
+            raise ValueError(f"NoiseFilter: momentum is {momentum}, expected 0 <= momentum < 1.")
+        if warmup < 1:
+            raise ValueError(f"NoiseFilter: warmup is {warmup}, expected at least 1 epoch.")
+        self.refines, self.provides = (signal, group_signal), (noise_signal,)
+        self.separation, self.momentum, self.warmup = separation, momentum, warmup
+        self.noise_signal = noise_signal
+
+    def setup(self, run: Run) -> None:
+        """Begin without doubts."""
+        self.doubts = SampleMemory(run.n_samples, self.momentum)
+        self.register_buffer("threshold", torch.tensor(torch.inf))
+
+    def on_features(self, batch: Batch) -> None:
+        """Remember doubts; take back the scores of suspected rows."""
+        assert batch.logits is not None
+        score, seen = (batch.published[signal] for signal in self.refines)
+        if self.run.epoch + 1 >= self.warmup:
+            found = doubt(batch.logits.detach(), batch.targets, seen)
+            self.doubts.update(batch.index, found, (score > 0.5) & ~batch.mixed)
+        noise = self.doubts.read(batch.index).nan_to_num(0.0)
+        batch.publish(self.noise_signal, noise)
+        suspected = noise > self.threshold
+        for signal in self.refines:
+            batch.retract(signal, suspected)
+        self.run.record("noise/share", suspected.float().mean())
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Part the doubts, if they can be parted."""
+        if run.epoch + 1 < self.warmup:
+            return
+        threshold, share = two_groups(self.doubts.values)
+        apart = share >= self.separation
+        self.threshold.copy_(torch.where(apart, threshold.clamp_min(0.5), torch.inf))
+        run.record("noise/separation", share)
+
+    def findings(self) -> dict[str, float]:
+        """Return how many samples are suspected to be mislabelled, for results.json."""
+        if self.run.epoch < self.warmup:
+            return {}
+        return {"suspected_noise": int((self.doubts.values > self.threshold).sum())}

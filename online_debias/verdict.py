@@ -1,0 +1,46 @@
+"""What a run says of its data, in one sentence: is there a shortcut?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def sentence(results: Mapping[str, Any]) -> str:
+    """Return the verdict that results.json holds, for a person to read.
+
+    Args:
+        results: with `shortcut` (true, false, or missing where nobody looked for one),
+            `shortcut_evidence` and, where they are known, `conflicting_share` and
+            `suspected_noise`.
+
+    Example:
+        >>> sentence({"shortcut": True, "shortcut_evidence": 0.94, "conflicting_share": 0.021})
+        'There is a shortcut: a simple view tells the class of most training images (evidence 0.94), and about 2.1 % of them contradict it.'
+        >>> sentence({"shortcut": False, "shortcut_evidence": 0.28, "suspected_noise": 1})
+        'No shortcut was seen: no simple view tells the class (evidence 0.28), so training was left as it is. 1 image looks mislabelled.'
+        >>> sentence({})
+        'This run did not look for a shortcut.'
+    """  # noqa: E501
+    found, noise = results.get("shortcut"), results.get("suspected_noise")
+    if found is None:
+        text = "This run did not look for a shortcut."
+    elif found:
+        share = results.get("conflicting_share")
+        contradict = (
+            "" if share is None else f", and about {100 * share:.1f} % of them contradict it"
+        )
+        text = (
+            "There is a shortcut: a simple view tells the class of most training images "
+            f"(evidence {results['shortcut_evidence']:.2f}){contradict}."
+        )
+    else:
+        text = (
+            "No shortcut was seen: no simple view tells the class (evidence "
+            f"{results['shortcut_evidence']:.2f}), so training was left as it is."
+        )
+    if noise:
+        text += (
+            " 1 image looks mislabelled." if noise == 1 else f" {noise:,} images look mislabelled."
+        )
+    return text

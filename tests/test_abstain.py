@@ -1,0 +1,159 @@
+"""Acting only where there is a shortcut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from online_debias.batch import Batch
+from online_debias.callbacks import Abstain
+from online_debias.functional.agreement import agreement
+from online_debias.run import Run
+
+torch.set_num_threads(1)
+CLASSES = 4
+
+
+def made(**settings: float) -> Abstain:
+    callback = Abstain(**settings)  # type: ignore[arg-type]
+    records: dict[str, Tensor | float] = {}
+    callback.run = Run(1000, CLASSES, torch.device("cpu"), 0, records.__setitem__)
+    callback.setup(callback.run)
+    callback.records = records  # type: ignore[assignment]
+    return callback
+
+
+def step(
+    callback: Abstain,
+    right: float,
+    rows: int = 128,
+    seed: int = 0,
+    rate: Tensor | None = None,
+    mixed: Tensor | None = None,
+) -> Batch:
+    """A batch of which the view tells a share of the rows right."""
+    stream = torch.Generator().manual_seed(seed)
+    targets = torch.randint(CLASSES, (rows,), generator=stream)
+    wrong = (targets + torch.randint(1, CLASSES, (rows,), generator=stream)) % CLASSES
+    group = torch.where(torch.rand(rows, generator=stream) < right, targets, wrong)
+    batch = Batch(
+        0, 0, torch.arange(rows), torch.zeros(rows, 1), targets,
+        torch.ones(rows) if rate is None else rate,
+        torch.zeros(rows, dtype=torch.bool) if mixed is None else mixed,
+    )  # fmt: skip
+    batch.publish("conflict", (group != targets).float())
+    batch.publish("bias_group", group)
+    callback.on_features(batch)
+    return batch
+
+
+def withheld(batch: Batch) -> bool:
+    silent = [
+        not batch.signals["conflict"].any(),
+        torch.equal(batch.signals["bias_group"], batch.targets),
+    ]
+    assert silent[0] == silent[1]
+    return silent[0]
+
+
+def slow_agreement(right: list[float], seen: list[float]) -> float:
+    shares = [r / s for r, s in zip(right, seen, strict=True) if s > 0]
+    chance = 1 / max(2, len(shares))
+    return max(0.0, (sum(shares) / len(shares) - chance) / (1 - chance))
+
+
+@pytest.mark.parametrize(
+    ("right", "seen"),
+    [
+        ([9.0, 1.0, 5.0], [10.0, 2.0, 10.0]),
+        ([9.0, 0.0, 5.0], [10.0, 0.0, 10.0]),
+        ([5.0, 5.0], [10.0, 10.0]),
+        ([1.0, 0.0], [10.0, 10.0]),
+        ([10.0, 3.0], [10.0, 3.0]),
+    ],
+)
+def test_agreement_equals_a_plain_computation(right: list[float], seen: list[float]) -> None:
+    found = agreement(torch.tensor(right), torch.tensor(seen))
+    assert float(found) == pytest.approx(slow_agreement(right, seen), abs=1e-6)
+
+
+def test_nothing_seen_is_no_agreement() -> None:
+    assert float(agreement(torch.zeros(3), torch.zeros(3))) == 0
+
+
+@pytest.mark.parametrize(("right", "expected"), [(0.95, False), (0.8, False), (0.4, True)])
+def test_signals_pass_only_where_the_view_tells_the_class(right: float, expected: bool) -> None:
+    callback = made()
+    last = [withheld(step(callback, right, seed=seed)) for seed in range(12)]
+    assert last[:3] == [True] * 3  # less than 512 rows say nothing
+    assert last[-1] is expected
+    assert callback.findings()["shortcut"] is not expected
+    assert callback.records["shortcut/found"] == float(not expected)  # type: ignore[index]
+
+
+def test_evidence_is_the_agreement_of_the_latest_rows() -> None:
+    callback = made(window=1024)
+    for seed in range(30):
+        step(callback, 0.4, seed=seed)
+    low = float(callback.evidence)
+    for seed in range(30):
+        step(callback, 0.95, seed=seed)
+    assert low < 0.3 and float(callback.evidence) > 0.85
+
+
+def test_the_verdict_stands_once_it_is_settled() -> None:
+    callback = made(window=1024, settle=1280)
+    for seed in range(10):
+        step(callback, 0.4, seed=seed)
+    settled = float(callback.evidence)
+    for seed in range(30):
+        last = step(callback, 0.95, seed=seed)
+    assert float(callback.evidence) == settled < 0.3 and withheld(last)
+
+
+def test_what_is_published_stays_as_it_was_for_those_who_refine() -> None:
+    batch = step(made(), 0.4)
+    assert withheld(batch) and batch.published["conflict"].any()
+
+
+def test_rows_drawn_often_count_as_often_as_they_would_be_drawn_evenly() -> None:
+    """Drawing contradicting rows nine times as often changes nothing of the evidence."""
+    callback = made()
+    targets = torch.arange(CLASSES).repeat_interleave(32)
+    often = torch.arange(128) % 4 < 3  # of each class three in four rows contradict
+    group = torch.where(often, (targets + 1) % CLASSES, targets)
+    rate = torch.where(often, 9.0, 0.3)
+    for _ in range(8):
+        batch = Batch(
+            0, 0, torch.arange(128), torch.zeros(128, 1), targets, rate,
+            torch.zeros(128, dtype=torch.bool),
+        )  # fmt: skip
+        batch.publish("conflict", often.float())
+        batch.publish("bias_group", group)
+        callback.on_features(batch)
+    told, contradicted = 1 / 0.3, 3 / 9
+    expected = (told / (told + contradicted) - 0.25) / 0.75
+    assert float(callback.evidence) == pytest.approx(expected, abs=1e-5)
+
+
+def test_mixed_rows_and_batches_without_a_contradiction_say_nothing() -> None:
+    callback = made()
+    step(callback, 1.0)  # as before the scorer is ready
+    step(callback, 0.4, mixed=torch.ones(128, dtype=torch.bool))
+    assert float(callback.seen.sum()) == 0 == float(callback.rows)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": 0.0}, "threshold is 0.0"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"least": 0}, "least is 0, window 4096 and settle 16384"),
+        ({"window": 100}, "least is 512, window 100"),
+        ({"settle": 1000}, "window 4096 and settle 1000"),
+    ],
+)
+def test_wrong_arguments_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Abstain(**settings)  # type: ignore[arg-type]
