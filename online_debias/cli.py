@@ -30,12 +30,22 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "settings", nargs=argparse.REMAINDER, help="--data ... to measure on other data"
     )
+    score = commands.add_parser("score", help="which training samples look bias-conflicting")
+    score.add_argument("run", type=Path, help="the run folder")
+    score.add_argument("--output", type=Path, help="file to write; scores.csv in the run folder")
+    report = commands.add_parser("report", help="one page of everything, to read in a browser")
+    report.add_argument("run", type=Path, help="the run folder")
+    report.add_argument("--against", type=Path, help="another run to compare with, such as a plain")
+    report.add_argument("--output", type=Path, help="file to write; report.html in the run folder")
     data = commands.add_parser("data", help="the data sets: what is known, what is found")
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("list", help="list the data sets")
     check = actions.add_parser("check", help="look for a data set's files and count its images")
     check.add_argument("name", help="its class, such as BiasedMNIST")
     check.add_argument("--root", help="the folder that holds its files")
+    check.add_argument(
+        "settings", nargs=argparse.REMAINDER, help="its further settings, such as --size 64"
+    )
     return parser
 
 
@@ -59,11 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from online_debias.commands import evaluate
 
         return _plainly(evaluate.command, given.run, given.settings)
+    if given.command == "score":
+        from online_debias.commands import score
+
+        return _plainly(score.command, given.run, given.output)
+    if given.command == "report":
+        from online_debias.commands import report
+
+        return _plainly(report.command, given.run, given.against, given.output)
     from online_debias.commands import data
 
     if given.action == "list":
         return _plainly(data.show)
-    return _plainly(data.check, given.name, given.root)
+    return _plainly(data.check, given.name, given.root, None, given.settings)
 
 
 def _plainly(command: Callable[..., object], *arguments: object) -> int:

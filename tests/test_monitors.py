@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from online_debias.batch import Batch
 from online_debias.callback import Callback, Monitor
-from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, TensorBoard
-from online_debias.callbacks.monitors.tensorboard import grid
+from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, progress
 from online_debias.data.images import Images
 from online_debias.engine import Engine
 from online_debias.metrics import Report
@@ -201,21 +200,69 @@ def test_detection_skips_a_side_without_rows():
     assert spy.values("detect/share_flagged") == [0.0]
 
 
-def test_detection_does_nothing_where_no_score_is_published():
+def test_detection_measures_nothing_where_no_score_is_published():
     monitor, spy = Detection(), Spy()
     Fit(monitor, spy, callbacks=[]).epochs(1).end()
-    assert monitor.scores is None and monitor.groups is None
+    assert monitor.scores is None and monitor.groups is None and monitor.noise is None
     assert not any(s.name.startswith("detect/") or "pseudo" in s.name for s in spy.scalars)
+
+
+@pytest.mark.parametrize("callbacks", [[], None], ids=["no score", "scores"])
+def test_detection_remembers_losses_of_unmixed_rows_and_counts_all_rows(callbacks):
+    monitor, spy = Detection(), Spy()
+    Fit(monitor, spy, callbacks=callbacks).epochs(2)
+    losses, drawn = [math.nan] * N, [0] * N
+    for batch, _ in spy.steps:
+        for row, index in enumerate(batch.index.tolist()):
+            drawn[index] += 1
+            if not batch.mixed[row]:
+                losses[index] = -float(batch.logits[row].log_softmax(0)[batch.targets[row]])
+    torch.testing.assert_close(monitor.losses, torch.tensor(losses), equal_nan=True)
+    assert monitor.losses.isnan().any() == (callbacks is None)
+    assert monitor.drawn.tolist() == drawn == [2] * N
+
+
+class Noisy(Toy):
+    """Says also of every row how likely its label is wrong, and retracts the likely ones."""
+
+    provides = ("conflict", "bias_group", "noise")
+
+    def on_features(self, batch: Batch) -> None:
+        super().on_features(batch)
+        batch.publish("noise", torch.frac(batch.index * 0.613 + 0.2 * batch.epoch))
+        batch.retract("conflict", batch.signals["noise"] > 0.5)
+
+
+def test_detection_remembers_the_latest_noise_and_takes_retracted_scores_for_0():
+    monitor, spy = Detection(momentum=0), Spy()
+    Fit(monitor, spy, callbacks=[Noisy()]).epochs(2)
+    noise, scores = [math.nan] * N, [math.nan] * N
+    for batch, _ in spy.steps:
+        for row, index in enumerate(batch.index.tolist()):
+            if not batch.mixed[row]:
+                noise[index] = (index * 0.613 + 0.2 * batch.epoch) % 1
+                conflict = (index * 0.37 + 0.11 * batch.epoch) % 1
+                scores[index] = 0 if noise[index] > 0.5 else conflict
+    torch.testing.assert_close(monitor.noise, torch.tensor(noise), equal_nan=True)
+    torch.testing.assert_close(monitor.scores, torch.tensor(scores), equal_nan=True)
+    assert 0 < sum(score == 0 for score in scores) < N
+
+
+def test_detection_begins_a_new_fit_with_nothing():
+    monitor = Detection()
+    Fit(monitor).epochs(2)
+    Fit(monitor).epochs(1)
+    assert monitor.drawn.tolist() == [1] * N
 
 
 def test_detection_resumed_in_the_middle_of_an_epoch_reports_the_same(tmp_path):
     spy, resumed = Spy(), Spy()
-    whole = Fit(Detection(), spy).epochs(1)
+    whole = Fit(Detection(), spy, callbacks=[Noisy()]).epochs(1)
     order = whole.engine.sampling.indices().split(BATCH)
     for index in order[:2]:
         whole.step(index)
     torch.save(whole.engine.state_dict(), tmp_path / "state.pt")
-    rest = Fit(Detection(), resumed)
+    rest = Fit(Detection(), resumed, callbacks=[Noisy()])
     rest.engine.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     for fit in (whole, rest):
         for index in order[2:]:
@@ -226,6 +273,10 @@ def test_detection_resumed_in_the_middle_of_an_epoch_reports_the_same(tmp_path):
     for name in names:
         assert len(resumed.values(name)) == 1
         assert resumed.values(name)[0] == spy.values(name)[-1], name
+    for name in ("scores", "groups", "losses", "noise", "drawn", "conflicting"):
+        values = [getattr(fit.engine.monitors[0], name) for fit in (whole, rest)]
+        torch.testing.assert_close(*values, rtol=0, atol=0, equal_nan=True)
+    assert whole.engine.monitors[0].drawn.tolist() == [2] * N
 
 
 def test_detection_refuses_the_memory_of_other_data(tmp_path):
@@ -318,134 +369,6 @@ def test_csv_that_cannot_be_written_is_switched_off_with_a_warning(tmp_path):
     assert fit.engine.monitors == []
 
 
-# TensorBoard
-
-
-def events(folder: Path) -> Any:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    reader = EventAccumulator(str(folder), {"tensors": 0, "scalars": 0, "images": 0})
-    return reader.Reload()
-
-
-def test_tensorboard_shows_everything_there_is(tmp_path):
-    detection = Detection()
-    settings = {"lr": 4e-3, "data": {"name": "digits", "root": tmp_path, "sizes": [1, 2]}}
-    board = TensorBoard(tmp_path, detection, images(), settings)
-    Fit(board, detection).epochs(2).end()
-    reader = events(tmp_path)
-    tags = reader.Tags()
-    assert set(tags["scalars"]) == {
-        "train/loss",
-        "train/accuracy",
-        "train/accuracy_pseudo_aligned",
-        "train/accuracy_pseudo_conflicting",
-        "weights/toy",
-        "weights/ess",
-        "weights/max",
-        "weights/share_conflicting",
-        "terms/toy",
-        "time/toy_ms",
-        "time/step_ms",
-        "detect/share_flagged",
-        "detect/auroc",
-        "detect/average_precision",
-        *(f"eval/accuracy{name}" for name in ("", "_unbiased", "_worst_group")),
-        *(f"validation/accuracy{name}" for name in ("", "_unbiased", "_worst_group")),
-        *(f"{split}/group/{y}_0" for split in ("eval", "validation") for y in (0, 1)),
-    }
-    assert set(tags["images"]) == {"detect/top_scored", "detect/lowest_scored"}
-    assert set(tags["histograms"]) == {"scores/cat", "scores/dog"}
-    assert {"custom_scalars__config__", "settings/text_summary", "detect/pr"} <= set(
-        tags["tensors"]
-    )
-    assert [event.step for event in reader.Scalars("eval/accuracy_unbiased")] == [4, 8]
-    assert [event.step for event in reader.Scalars("train/loss")] == [2, 3, 5, 7]
-    assert reader.Scalars("eval/group/1_0")[-1].value == 0.25
-    text = reader.Tensors("settings/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert text.startswith("```yaml\nlr: 0.004\ndata:\n  name: digits\n  root: ")
-    assert text.endswith("```")
-    assert not any(path.is_dir() for path in tmp_path.iterdir())
-
-
-def test_tensorboard_shows_the_highest_scored_images_first(tmp_path):
-    detection = Detection()
-    Fit(TensorBoard(tmp_path, detection, images()), detection).epochs(1).end()
-    from PIL import Image
-
-    reader = events(tmp_path)
-    seen = detection.scores.nan_to_num(-1)
-    for tag, best in (
-        ("top_scored", seen.argmax()),
-        ("lowest_scored", seen.masked_fill(seen < 0, 2).argmin()),
-    ):
-        shown = Image.open(io.BytesIO(reader.Images(f"detect/{tag}")[0].encoded_image_string))
-        assert shown.getpixel((0, 0)) == (int(best),) * 3  # image i has the value i
-
-
-def test_tensorboard_writes_hparams_in_the_folder_of_the_run(tmp_path):
-    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-
-    Fit(TensorBoard(tmp_path, settings={"lr": 0.5, "data": {"rho": 0.75}})).epochs(1).end()
-    content = events(tmp_path).summary_metadata
-    start = content[metadata.SESSION_START_INFO_TAG].plugin_data.content
-    hparams = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info.hparams
-    assert {name: value.number_value for name, value in hparams.items()} == {
-        "lr": 0.5,
-        "data.rho": 0.75,
-    }
-    experiment = content[metadata.EXPERIMENT_TAG].plugin_data.content
-    infos = plugin_data_pb2.HParamsPluginData.FromString(experiment).experiment.metric_infos
-    assert "eval/accuracy_unbiased" in {info.name.tag for info in infos}
-
-
-def test_tensorboard_layout_begins_with_what_needs_no_labels(tmp_path):
-    from tensorboard.plugins.custom_scalar import layout_pb2
-
-    Fit(TensorBoard(tmp_path)).epochs(1).end()
-    tensor = events(tmp_path).Tensors("custom_scalars__config__")[0].tensor_proto
-    layout = layout_pb2.Layout.FromString(tensor.string_val[0])
-    titles = [category.title for category in layout.category]
-    assert titles == ["Without labels", "With bias labels", "Training"]
-    tags = [tag for chart in layout.category[0].chart for tag in chart.multiline.tag]
-    assert tags == ["detect/share_flagged", "weights/ess", "train/accuracy_pseudo_.*"]
-
-
-def test_tensorboard_without_annotations_draws_no_precision_recall_curve(tmp_path):
-    detection = Detection()
-    Fit(detection, TensorBoard(tmp_path, detection), bias=False).epochs(1).end()
-    tags = events(tmp_path).Tags()
-    assert "detect/pr" not in tags["tensors"] and "detect/share_flagged" in tags["scalars"]
-
-
-def test_tensorboard_of_a_resumed_run_purges_what_came_after_the_checkpoint(tmp_path):
-    fit = Fit(TensorBoard(tmp_path)).epochs(1)
-    state = fit.engine.state_dict()
-    fit.epochs(2).end()
-    again = Fit(TensorBoard(tmp_path))
-    again.engine.load_state_dict(state)
-    again.epochs(1).end()
-    reader = events(tmp_path)
-    assert [event.step for event in reader.Scalars("eval/accuracy")] == [4, 8]
-    assert [event.step for event in reader.Scalars("train/loss")] == [2, 3, 5, 7]
-
-
-def test_tensorboard_is_on_disk_after_an_exception(tmp_path):
-    fit = Fit(TensorBoard(tmp_path)).epochs(1)
-    fit.engine.watch("on_exception", fit.engine.run, KeyboardInterrupt())
-    assert "eval/accuracy" in events(tmp_path).Tags()["scalars"]
-    fit.engine.watch("on_fit_end", fit.engine.run)
-
-
-def test_grid_lays_images_out_row_by_row():
-    values = torch.arange(1, 4, dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 1, 64, 50)
-    sheet = grid(values, columns=2, gap=2)
-    assert sheet.shape == (1, 130, 102)
-    corners = [int(sheet[0, y, x]) for y in (0, 66) for x in (0, 52)]
-    assert corners == [1, 2, 3, 255]
-    assert int(sheet[0, 64, 0]) == 255  # the gap
-
-
 # Progress
 
 
@@ -483,6 +406,34 @@ def test_progress_draws_a_bar_and_a_table_on_a_terminal():
     for shown in ("4/4", "it/s", "loss", "unbiased", "worst", "AUROC", "AP", "flagged", "ESS"):
         assert shown in last
     assert "0.500" in last and "ms/step" in last and "nan" not in last
+
+
+class Verdict(Toy):
+    """Also records how sure it is that there is a shortcut."""
+
+    def on_epoch_end(self, run: Any) -> None:
+        run.record("shortcut/evidence", 0.876)
+
+
+def test_progress_shows_the_evidence_of_a_shortcut_to_two_digits():
+    for terminal in (False, True):
+        target, out = console(terminal)
+        Fit(Progress(1, 4, console=target), callbacks=[Verdict()]).epochs(1).end()
+        assert "shortcut" in out.getvalue() and "0.88" in out.getvalue()
+        assert "0.876" not in out.getvalue()
+
+
+def test_progress_with_all_that_can_be_measured_fits_80_columns():
+    out = io.StringIO()
+    target = Console(file=out, force_terminal=True, width=80, _environ={})
+    monitor = Progress(1, 4, console=target)
+    fit = Fit(monitor, callbacks=[Verdict()])
+    fit.step(torch.arange(BATCH))
+    monitor.values = dict.fromkeys(progress.NAMES, 0.5)
+    fit.end()
+    shown = out.getvalue().rsplit("epoch 1/1", 1)[1]
+    names = set(progress.NAMES.values()) - {"accuracy"}  # unbiased stands in its place
+    assert not [name for name in names if name not in shown] and "…" not in shown
 
 
 def test_progress_gives_the_cursor_back_in_every_ending():

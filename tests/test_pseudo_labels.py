@@ -20,7 +20,7 @@ LABELS = scores.Scores(
 def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
     scores.write(tmp_path / "scores.csv", LABELS)
     text = (tmp_path / "scores.csv").read_text()
-    assert text.splitlines()[:2] == ["index,target,score,bias_group", "0,0,0.25,0"]
+    assert text.splitlines()[:2] == [",".join(scores.COLUMNS), "0,,0,0.25,0,,,"]
     targets, score, group = scores.read(tmp_path / "scores.csv")
     assert torch.equal(targets, LABELS.targets) and torch.equal(group, LABELS.bias_group)
     torch.testing.assert_close(score, LABELS.score, rtol=0, atol=1e-6)
@@ -39,7 +39,7 @@ HEAD = "index,target,score,bias_group\n"
         (HEAD + "1,0,0.5,0\n", "samples left out"),
         (HEAD + "0,0,0.5,0.5\n", "samples left out or labels that are no numbers"),
         (HEAD + "0,0,1.5,0\n", r"a score outside \[0, 1\]"),
-        (HEAD + "0,0,nan,0\n", r"a score outside \[0, 1\]"),
+        (HEAD + "0,0,nan,0\n", "cannot be read as scores"),
         (HEAD + "0,0,0.5,-1\n", "a bias_group below 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Remember every sample's score, and measure how well the scores find conflicting samples."""
+"""Remember what is seen of every sample, and measure how well scores find conflicting ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from online_debias.batch import Batch
 from online_debias.callback import Monitor
+from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.memory import SampleMemory
 from online_debias.metrics import detection
 from online_debias.run import Run
@@ -19,8 +20,8 @@ class Detection(Monitor):
     """Keeps a moving average of each training sample's score and measures it after every epoch.
 
     Only rows that are training images as they are count; mixed rows have no score of their own.
-    Does nothing in a run where nobody publishes the signal. In a run of several ranks it knows the
-    samples of its own.
+    Where nobody publishes the score it measures nothing; losses and draws are remembered all the
+    same. A score that was retracted counts as 0, one that was withheld not at all.
 
     Records, at the end of an epoch: `detect/share_flagged`, share of the samples seen so far with
     a score above 1/2; `train/accuracy_pseudo_aligned` and `train/accuracy_pseudo_conflicting`,
@@ -32,10 +33,14 @@ class Detection(Monitor):
     Args:
         signal: name of the score.
         group_signal: name of the pseudo bias label, remembered if it is published.
+        noise_signal: name of how likely a row is mislabelled, in [0, 1], remembered if it is
+            published.
         momentum: of each sample's moving average of the score.
 
     Attributes:
         quality: the latest `auroc` and `average_precision`; empty without annotations.
+        drawn: `[N]` int64, how many rows each sample had in training so far; mixed rows and
+            varied copies count for the sample of their first image.
 
     Example:
         >>> from online_debias.engine import Engine
@@ -50,12 +55,15 @@ class Detection(Monitor):
         self,
         signal: str = "conflict",
         group_signal: str = "bias_group",
+        noise_signal: str = "noise",
         momentum: float = 0.7,
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"Detection: momentum is {momentum}, expected 0 <= momentum < 1.")
-        self.signal, self.group_signal, self.momentum = signal, group_signal, momentum
+        self.signal, self.group_signal, self.noise_signal = signal, group_signal, noise_signal
+        self.momentum = momentum
         self.quality: dict[str, float] = {}
+        self.drawn = torch.zeros(0, dtype=torch.int64)
         self._memories: dict[str, SampleMemory] = {}
         self._tally = torch.zeros(2, 2)  # (rows right, rows) x (pseudo-aligned, -conflicting)
 
@@ -71,6 +79,16 @@ class Detection(Monitor):
         return None if values is None else values.nan_to_num(-1).long()
 
     @property
+    def losses(self) -> Tensor | None:
+        """`[N]`, latest cross-entropy of the logits, NaN where not seen; None before any step."""
+        return self._values("losses")
+
+    @property
+    def noise(self) -> Tensor | None:
+        """`[N]` in [0, 1], latest, NaN where not seen; None if none is published."""
+        return self._values("noise")
+
+    @property
     def conflicting(self) -> Tensor | None:
         """`[N]` bool, truly conflicting, as far as seen; None without bias annotations."""
         values = self._values("conflicting")
@@ -80,30 +98,39 @@ class Detection(Monitor):
         """Begin with empty memories, or go on with those of the checkpoint."""
         if run.step == 0:
             self._memories, self.quality, self._tally = {}, {}, torch.zeros(2, 2)
+            self.drawn = torch.zeros(run.n_samples, dtype=torch.int64)
+        if len(self.drawn) != run.n_samples:
+            raise ValueError(
+                f"The checkpoint remembers scores of {len(self.drawn)} samples, the training set "
+                f"has {run.n_samples}; resume with the same data."
+            )
         for memory in self._memories.values():
-            if len(memory.values) != run.n_samples:
-                raise ValueError(
-                    f"The checkpoint remembers scores of {len(memory.values)} samples, the "
-                    f"training set has {run.n_samples}; resume with the same data."
-                )
             memory.to(run.device)
-        self._tally = self._tally.to(run.device)
+        self._tally, self.drawn = self._tally.to(run.device), self.drawn.to(run.device)
 
     def on_step_end(self, batch: Batch, bias: Tensor | None, run: Run) -> None:
-        """Remember the step's scores."""
-        score = batch.signals.get(self.signal)
-        if score is None or batch.logits is None:
+        """Remember what is known of the step's rows."""
+        if batch.logits is None:
             return
-        self._remember("scores", score, batch, run)
+        self.drawn.index_add_(0, batch.index, torch.ones_like(batch.index))
+        plain = ~batch.mixed
+        self._remember("losses", cross_entropy(batch.logits, batch.targets), plain, batch, run)
+        if self.noise_signal in batch.signals:
+            self._remember("noise", batch.signals[self.noise_signal], plain, batch, run)
+        score = batch.signals.get(self.signal)
+        if score is None:
+            return
+        known = batch.known(self.signal)
+        self._remember("scores", score, known, batch, run)
         if self.group_signal in batch.signals:
-            self._remember("groups", batch.signals[self.group_signal], batch, run)
-        flagged, plain = score > 0.5, ~batch.mixed
+            self._remember("groups", batch.signals[self.group_signal], known, batch, run)
+        flagged = score > 0.5
         side = torch.stack([plain & ~flagged, plain & flagged])  # [2, B]
         right = side & (batch.logits.argmax(1) == batch.targets)
         self._tally += torch.stack([right.sum(1), side.sum(1)])
         if bias is not None:
             conflicting = bias != batch.targets
-            self._remember("conflicting", conflicting, batch, run)
+            self._remember("conflicting", conflicting, plain, batch, run)
             weights = torch.ones_like(score) if batch.weights is None else batch.weights
             share = (weights * conflicting).sum() / weights.sum().clamp_min(1e-12)
             run.record("weights/share_conflicting", share)
@@ -127,10 +154,22 @@ class Detection(Monitor):
             for name, value in self.quality.items():
                 run.record(f"detect/{name}", value)
 
+    def findings(self) -> dict[str, float]:
+        """Return the estimated share of bias-conflicting samples, for results.json."""
+        if self.scores is None:
+            return {}
+        flagged, known = (self.scores > 0.5).sum(), (~self.scores.isnan()).sum()
+        return {"conflicting_share": round(float(flagged / known.clamp_min(1)), 6)}
+
     def state_dict(self) -> dict[str, Any]:
         """What is remembered, and the epoch's tally so far."""
         memories = {name: memory.table for name, memory in self._memories.items()}
-        return {"memories": memories, "tally": self._tally, "quality": self.quality}
+        return {
+            "memories": memories,
+            "tally": self._tally,
+            "quality": self.quality,
+            "drawn": self.drawn,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
@@ -142,11 +181,12 @@ class Detection(Monitor):
             memory.table.copy_(table)
             self._memories[name] = memory
         self._tally, self.quality = state["tally"].clone(), dict(state["quality"])
+        self.drawn = state["drawn"].clone()
 
-    def _remember(self, name: str, value: Tensor, batch: Batch, run: Run) -> None:
+    def _remember(self, name: str, value: Tensor, keep: Tensor, batch: Batch, run: Run) -> None:
         if name not in self._memories:
             self._memories[name] = self._new(name, run.n_samples).to(run.device)
-        self._memories[name].update(batch.index, value, ~batch.mixed)
+        self._memories[name].update(batch.index, value, keep)
 
     def _new(self, name: str, n_samples: int) -> SampleMemory:
         return SampleMemory(n_samples, self.momentum if name == "scores" else 0.0)

@@ -13,15 +13,18 @@ from typing import Any
 import torch
 import yaml
 
-from online_debias import config, distributed, results
+from online_debias import checkpoint, config, distributed, preflight, results, scores
 from online_debias.callback import Monitor
 from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, TensorBoard
-from online_debias.checkpoint import save_weights
+from online_debias.checkpoint import check_folder, save_weights
 from online_debias.commands import table
 from online_debias.data import Images
 from online_debias.device import device_of
-from online_debias.errors import ConfigError, plainly
-from online_debias.pipeline import Job, Settings
+from online_debias.errors import ConfigError, plainly, positive
+from online_debias.pipeline import Fitted, Job, Settings
+from online_debias.report.samples import remembered
+
+_MAY_CHANGE = {"device", "save_every", "log_every", "patience"}  # of a run that is resumed
 
 
 def train(arguments: Sequence[str]) -> dict[str, Any]:
@@ -39,19 +42,36 @@ def train(arguments: Sequence[str]) -> dict[str, Any]:
     kept = Path(folder) / "config.yaml"
     if not kept.is_file():
         raise ConfigError(f"There is no run to resume in {folder}: it has no config.yaml.")
-    settings, _ = config.parse(["--config", str(kept), *config.without(arguments, "--resume")])
+    further = config.without(arguments, "--resume")
+    settings, configuration = config.parse(["--config", str(kept), *further])
+    if further:
+        _refuse_changes(kept, config.dump(configuration))
     return _run(settings, kept.read_text(), Path(folder), resume=True)
+
+
+def _refuse_changes(kept: Path, text: str) -> None:
+    """Refuse to go on with other settings, to which the checkpoint does not belong."""
+    before, now = yaml.safe_load(kept.read_text()), yaml.safe_load(text)
+    for name in before.keys() - _MAY_CHANGE:
+        if before[name] != now.get(name):
+            raise ConfigError(
+                f"--resume goes on with the settings in {kept}, where {name} is {before[name]}, "
+                f"not {now.get(name)}; leave --{name} out, or start a new run with --config {kept}."
+            )
 
 
 def _run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str, Any]:
     with plainly():
         device = torch.device(device_of(settings.device))
     with distributed.joined(device):
-        return _joined_run(settings, text, folder, resume)
+        return _joined_run(settings, text, folder, resume, device)
 
 
-def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str, Any]:
+def _joined_run(
+    settings: Settings, text: str, folder: Path, resume: bool, device: torch.device
+) -> dict[str, Any]:
     writes = distributed.rank() == 0  # the others train with it, and leave files to it
+    check_folder(folder)
     if writes and not resume and folder.exists() and any(folder.iterdir()):
         raise ConfigError(
             f"{folder} holds another run; choose another folder with --run, or go on with "
@@ -73,11 +93,15 @@ def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> di
 
     try:
         with plainly():
+            positive(epochs=settings.epochs, batch_size=settings.batch_size)
             job = Job(settings, folder, text, watch, resume)
+            splits = {"train": job.train, **job.evaluate_on}
+            preflight.check_splits(splits)
+            preflight.check_model(settings.model, settings.criterion, splits, device)
         fitted = settings.pipeline.fit(job)
-    except BaseException:
-        if writes and not existed and not any(folder.rglob("last.pt")):
-            shutil.rmtree(folder, ignore_errors=True)  # nothing in it is of use
+    except BaseException as error:
+        if writes and not existed and not _of_use(folder, error):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     found = results.summarize(job, fitted, time.perf_counter() - start)
     if not writes:
@@ -85,9 +109,30 @@ def _joined_run(settings: Settings, text: str, folder: Path, resume: bool) -> di
     for trainer in fitted.trainers:
         if trainer.engine.run.stop_reason is not None:
             print(f"Training was stopped: {trainer.engine.run.stop_reason}", file=sys.stderr)
+    _write_scores(job, fitted)
     save_weights(folder / "model.safetensors", fitted.trainers[-1].model)
     results.write_json(folder / "results.json", found)
     return found
+
+
+def _of_use(folder: Path, error: BaseException) -> bool:
+    """Whether a run that failed can go on; one with settings that cannot work only if it began."""
+    kept = list(folder.rglob("last.pt"))
+    if not isinstance(error, ConfigError):
+        return bool(kept)
+    states = (checkpoint.load(path) for path in kept)  # other models' know of no engine
+    return any("engine" not in x or x["engine"]["progress"]["step"] for x in states)
+
+
+def _write_scores(job: Job, fitted: Fitted) -> None:
+    found = next((m for m in fitted.trainers[-1].engine.monitors if isinstance(m, Detection)), None)
+    if found is None:  # it failed, and said so
+        return
+    file = job.folder / "scores.csv"
+    with plainly():
+        scored, details = remembered(found, job.train, job.settings.pipeline, file)
+    if scored is not None:
+        scores.write(file, scored, details)
 
 
 def command(arguments: Sequence[str]) -> None:

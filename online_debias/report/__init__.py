@@ -1,0 +1,1 @@
+"""What a finished run shows for people to judge: its suspects, and one page of everything."""
