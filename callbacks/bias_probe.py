@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -104,6 +106,14 @@ class BiasProbe(Callback):
             score = conflict(posterior, batch.targets).masked_fill(agrees, 0)
             batch.publish(self.signal, score)
             self.run.record("detect/mean_score", score.mean())
+
+    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """Return the class the head predicts; None in the first ten steps."""
+        if self.run.step < _LEARNING_STEPS:
+            return None
+        moments = Moments(self.mean, self.square, self.total)
+        logits: Tensor = self.head(standardize(features[self.tap], moments))
+        return logits.argmax(1)
 
     def _standardized(self, features: Tensor, mass: Tensor) -> Tensor:
         moments = follow(Moments(self.mean, self.square, self.total), features, mass, _RETENTION)

@@ -37,7 +37,8 @@ class Comparison:
         ratios: shares of bias-aligned images, the data's `rho`; none leaves it as it is.
         seeds: of training and data.
         settings: of `train`, for every method.
-        selection: last, best-biased-validation or oracle-validation; see `selection.select`.
+        selection: last, best-biased-validation, pseudo-group-validation or oracle-validation; see
+            `selection.select`.
         processes: runs at the same time, one thread each; those on a GPU share it.
         quoted: rows from papers, marked in the tables.
         root: folder of the data's files, for all data sets that need one.
@@ -181,7 +182,10 @@ def _source(
     own = {name: value for name, value in given.items() if name in takes and value is not None}
     if ratio is not None and "rho" not in takes:
         raise ConfigError(f"ratios are given, but {kind.__name__} has no `rho` to set; leave them.")
-    return {"class_path": path, "init_args": {**own, **source.get("init_args", {})}}
+    arguments = source.get("init_args", {})
+    if not isinstance(arguments, dict):
+        raise ConfigError(f"data: init_args of {path} is {arguments!r}, expected `name: value`.")
+    return {"class_path": path, "init_args": {**own, **arguments}}
 
 
 def _fill(value: Any, names: Mapping[str, Any]) -> tuple[Any, set[str]]:
@@ -210,11 +214,14 @@ def _place(data: str, ratio: float | None) -> str:
 
 
 def _difference(kept: Path, text: str) -> str:
-    before, now = yaml.safe_load(kept.read_text()), yaml.safe_load(text)
-    for (name, value), (_, other) in zip(_leaves(before), _leaves(now), strict=False):
-        if value != other:
-            return f"{name} was {value}, is {other}"
-    return "more or fewer settings"
+    try:
+        before = dict(_leaves(yaml.safe_load(kept.read_text())))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return f"{kept.name} is damaged"
+    for name, value in _leaves(yaml.safe_load(text)):
+        if name not in before or before[name] != value:
+            return f"{name} was {before.get(name, 'not set')}, is {value}"
+    return "it had more settings"
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

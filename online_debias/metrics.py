@@ -15,7 +15,8 @@ class Report:
     Attributes:
         split: "validation", "test" or "train".
         step, epoch: how far training was.
-        metrics: name -> value, under the names of `group_metrics` or `detection`.
+        metrics: name -> value, under the names of `group_metrics`, `detection` and, on the
+            validation split, `pseudo_group_metrics`.
         groups: (target, bias) -> (accuracy, number of samples), cells with samples only.
     """
 

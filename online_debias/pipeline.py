@@ -21,8 +21,9 @@ from online_debias.device import device_of
 from online_debias.engine import Criterion
 from online_debias.errors import plainly
 from online_debias.functional.cross_entropy import cross_entropy
+from online_debias.optimizer import Schedule
 from online_debias.taps import Tap
-from online_debias.trainer import Precision, Schedule, Trainer
+from online_debias.trainer import Precision, Trainer
 
 
 @dataclass
@@ -51,6 +52,10 @@ class Settings:
         seed: of initial weights and of everything random in training; the data has its own.
         save_every: steps between two checkpoints, beside those at the end of every epoch.
         log_every: steps between two reads of the recorded scalars.
+        patience: end the (last) training after so many epochs without a better one, by accuracy
+            over pseudo-groups of the validation split where the method has a biased view, else by
+            plain accuracy on it. A one-cycle schedule is cut short: the learning rate may still be
+            high, so train with the constant schedule or take best.pt.
         run: the run folder; runs/<method> by default.
     """
 
@@ -75,6 +80,7 @@ class Settings:
     seed: int = 0
     save_every: int | None = None
     log_every: int = 50
+    patience: int | None = None
     run: Path | None = None
 
     @property
@@ -206,6 +212,7 @@ class Job:
                 run=folder,
                 save_every=settings.save_every,
                 log_every=settings.log_every,
+                patience=None if stage else settings.patience,
             )
         if distributed.rank() == 0:
             folder.mkdir(parents=True, exist_ok=True)
@@ -231,11 +238,11 @@ class OneRun(Pipeline):
         """Train once."""
         trainer = job.trainer(callbacks=job.settings.callbacks)
         trainer.fit()
-        return Fitted([trainer], _online_detection(trainer))
-
-
-def _online_detection(trainer: Trainer) -> dict[str, float]:
-    found: Mapping[str, Any] = {}
-    for monitor in trainer.engine.monitors:
-        found = getattr(monitor, "quality", found)
-    return dict(found)
+        detection: Mapping[str, Any] = {}
+        figures: dict[str, float] = {}
+        for monitor in trainer.engine.monitors:
+            detection = getattr(monitor, "quality", detection)
+            figures |= getattr(monitor, "findings", dict)()
+        for callback in trainer.engine.callbacks:
+            figures |= callback.findings()
+        return Fitted([trainer], dict(detection), figures=figures)

@@ -3,16 +3,72 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from online_debias.errors import ConfigError
+from online_debias.errors import ConfigError, positive
 
-Selection = Literal["last", "best-biased-validation", "oracle-validation"]
+Selection = Literal[
+    "last", "best-biased-validation", "pseudo-group-validation", "oracle-validation"
+]
 
-_BY = {"best-biased-validation": "accuracy", "oracle-validation": "accuracy_unbiased"}
+PSEUDO = "accuracy_pseudo_unbiased"
+# The first of these metrics of the validation split that a run has.
+_BY: Mapping[Selection, tuple[str, ...]] = {
+    "best-biased-validation": ("accuracy",),
+    "pseudo-group-validation": (PSEUDO, "accuracy"),
+    "oracle-validation": ("accuracy_unbiased",),
+}
+
+
+@dataclass
+class Best:
+    """The best epoch of a run so far, judged while it trains and without bias labels.
+
+    An epoch counts by `accuracy_pseudo_unbiased` on the validation split or, where no callback has
+    a biased view, by plain accuracy; one with pseudo-groups is better than any without.
+
+    Attributes:
+        by: the metric that the best epoch was judged by.
+        value: of it.
+        waited: epochs since.
+
+    Example:
+        >>> best = Best()
+        >>> best.better({"accuracy": 0.9}), best.better({"accuracy": 0.9})
+        (True, False)
+        >>> best.waited
+        1
+    """
+
+    by: str = "accuracy"
+    value: float = -math.inf
+    waited: int = 0
+
+    def better(self, metrics: Mapping[str, float]) -> bool:
+        """Take in the next epoch; whether it is better than all before."""
+        by = PSEUDO if PSEUDO in metrics else "accuracy"
+        if (by == PSEUDO, metrics[by]) > (self.by == PSEUDO, self.value):
+            self.by, self.value, self.waited = by, metrics[by], 0
+            return True
+        self.waited += 1
+        return False
+
+
+def check_patience(patience: int | None, splits: Container[str]) -> None:
+    """Raise ValueError for a patience below 1, or where no validation split can judge epochs."""
+    if patience is None:
+        return
+    positive(patience=patience)
+    if "validation" not in splits:
+        raise ValueError(
+            f"patience is {patience}, but the data has no validation split to judge epochs by; "
+            "leave patience out, or hold some training images out."
+        )
 
 
 def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> dict[str, Any]:
@@ -20,6 +76,8 @@ def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> d
 
     The test split never chooses. "best-biased-validation" takes the epoch with the best accuracy
     on the validation split, which is biased as training is and needs no bias labels;
+    "pseudo-group-validation" that with the best `accuracy_pseudo_unbiased`, for which the biased
+    view of the run's own scorer stands in for labels (a run without one is judged by accuracy);
     "oracle-validation" that with its best unbiased accuracy, so the run is then an oracle. Of
     equally good epochs the first counts.
 
@@ -38,11 +96,13 @@ def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> d
         for row in csv.DictReader(file):
             if row["split"] in ("validation", "test"):
                 values[int(row["epoch"])][row["split"], row["name"]] = float(row["value"])
-    key = ("validation", _BY[selection])
+    names = _BY[selection]
+    by = next((n for n in names if any(("validation", n) in v for v in values.values())), names[0])
+    key = ("validation", by)
     scored = {epoch: found[key] for epoch, found in values.items() if key in found}
     if not scored:
         raise ConfigError(
-            f"selection is {selection!r}, but {metrics} has no {key[1]} on a validation split; "
+            f"selection is {selection!r}, but {metrics} has no {names[-1]} on a validation split; "
             "choose selection: last."
         )
     best = max(scored, key=lambda epoch: (scored[epoch], -epoch))

@@ -52,6 +52,10 @@ METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
 SELECTED: Mapping[str, str] = {
     "last": "last epoch",
     "best-biased-validation": "epoch with the best accuracy on biased validation images",
+    "pseudo-group-validation": (
+        "epoch with the best accuracy over pseudo-groups of biased validation images (plain "
+        "accuracy for a method without a biased view)"
+    ),
     "oracle-validation": (
         "epoch with the best unbiased accuracy on annotated validation images (oracle)"
     ),

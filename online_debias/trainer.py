@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +19,15 @@ from online_debias.callback import Callback, Monitor
 from online_debias.data.images import Images
 from online_debias.engine import Criterion, Engine
 from online_debias.errors import positive
+from online_debias.evaluation import measure
 from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.loading import DeviceLoader
-from online_debias.metrics import Report, group_accuracies, group_metrics
-from online_debias.predict import predict
+from online_debias.metrics import Report
+from online_debias.optimizer import Schedule, make_optimizer, make_schedule
+from online_debias.selection import Best, check_patience
 from online_debias.taps import Tap
 
 Precision = Literal["float32", "bfloat16"]
-Schedule = Literal["one-cycle", "constant"]
 
 
 class Trainer:
@@ -43,7 +45,7 @@ class Trainer:
         epochs, batch_size: as usual; the batch size is that of one rank.
         lr: peak learning rate.
         weight_decay: decoupled, as in AdamW.
-        schedule: "one-cycle" (cosine up in 30 % of the steps, then down) or "constant".
+        schedule: of the learning rate, see `optimizer.make_schedule`.
         precision: "bfloat16" runs the model under autocast; losses stay in float32.
         channels_last: memory format of model and images.
         device: where to train.
@@ -51,6 +53,8 @@ class Trainer:
         run: folder for checkpoints; None writes nothing.
         save_every: steps between two checkpoints, beside those at the end of every epoch.
         log_every: steps between two reads of the recorded scalars.
+        patience: end training after so many epochs without a better one, by `selection.Best`;
+            None trains all epochs. It cuts a one-cycle schedule short, before its rates are small.
 
     Raises:
         ValueError: a setting is out of range, or the batch is larger than the data.
@@ -60,7 +64,7 @@ class Trainer:
         seconds_training: time spent in training so far, callbacks included; evaluations and
             monitors, which only measure, are not.
         samples_seen: rows trained on so far, by all ranks.
-        reports: split name -> the latest evaluation.
+        reports, best: split name -> the latest evaluation; what the best epoch so far had.
     """
 
     def __init__(
@@ -88,11 +92,13 @@ class Trainer:
         run: Path | None = None,
         save_every: int | None = None,
         log_every: int = 50,
+        patience: int | None = None,
     ) -> None:
         positive(epochs=epochs, batch_size=batch_size, lr=lr, log_every=log_every)
+        check_patience(patience, evaluate_on or {})
         self.device = torch.device(device)
         self.epochs, self.precision, self.run_folder = epochs, precision, run
-        self.save_every = save_every
+        self.save_every, self.patience = save_every, patience
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         model = over_ranks(model, self.device)
         self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
@@ -121,26 +127,13 @@ class Trainer:
                 "choose a smaller --batch_size."
             )
         self.loader = DeviceLoader(train.to(self.device), batch_size, sampler, channels_last)
-        splits = evaluate_on or {}
-        self.evaluate_on = {name: data.to(self.device) for name, data in splits.items()}
-        self.engine.run.max_steps = epochs * len(self.loader)
-        parameters = [{"params": list(self.model.parameters()), "lr": lr}]
-        for callback in self.engine.callbacks:
-            if own := list(callback.parameters()):
-                parameters.append({"params": own, "lr": lr * callback.lr_scale})
-        self.optimizer = torch.optim.AdamW(parameters, weight_decay=weight_decay, fused=True)
-        self.schedule = (
-            torch.optim.lr_scheduler.OneCycleLR(
-                self.optimizer,
-                [group["lr"] for group in self.optimizer.param_groups],
-                total_steps=self.engine.run.max_steps,
-            )
-            if schedule == "one-cycle"
-            else torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
-        )
+        self.evaluate_on = {name: x.to(self.device) for name, x in (evaluate_on or {}).items()}
+        steps = self.engine.run.max_steps = epochs * len(self.loader)
+        self.optimizer = make_optimizer(self.model, self.engine.callbacks, lr, weight_decay)
+        self.schedule = make_schedule(schedule, self.optimizer, steps)
         self.seconds_training, self.samples_seen = 0.0, 0
         self.reports: dict[str, Report] = {}
-        self.best: float | None = None
+        self.best = Best()
 
     def fit(self) -> None:
         """Train to the last epoch, from where a loaded checkpoint left off.
@@ -158,7 +151,7 @@ class Trainer:
                 self._epoch()
                 for split in self.evaluate_on:
                     self.evaluate(split)
-                self._save_best()
+                self._judge()
                 self.save("last.pt")
             for split in self.evaluate_on.keys() - self.reports.keys():
                 self.evaluate(split)  # of a run that was killed after its last checkpoint
@@ -193,14 +186,9 @@ class Trainer:
 
     def evaluate(self, split: str) -> Report:
         """Measure a split of `evaluate_on` and tell the monitors."""
-        data, run = self.evaluate_on[split], self.engine.run
-        predictions = predict(self.model, data, self.format).argmax(1)
-        targets = data.targets.cpu()
-        bias = None if data.bias is None else data.bias.cpu()
-        metrics = group_metrics(predictions, targets, bias)
-        groups = {} if bias is None else group_accuracies(predictions, targets, bias)
-        self.reports[split] = Report(split, run.step, run.epoch, metrics, groups)
-        self.engine.watch("on_evaluate", self.reports[split], run)
+        data = self.evaluate_on[split]
+        self.reports[split] = measure(split, self.engine, self.model, data, self.format)
+        self.engine.watch("on_evaluate", self.reports[split], self.engine.run)
         return self.reports[split]
 
     def save(self, name: str) -> None:
@@ -210,13 +198,22 @@ class Trainer:
             if self.engine.run.rank == 0:
                 checkpoint.save(self.run_folder / name, state)
 
-    def _save_best(self) -> None:
-        """Keep the model of the epoch that is most accurate on the biased validation split."""
-        if "validation" in self.reports:
-            accuracy = self.reports["validation"].metrics["accuracy"]
-            if self.best is None or accuracy > self.best:
-                self.best = accuracy
-                self.save("best.pt")
+    def _judge(self) -> None:
+        """Keep the model of the best epoch, and end training when none was better for long."""
+        if "validation" not in self.reports:
+            return
+        better = self.best.better(self.reports["validation"].metrics)
+        # Unlike devices round differently: all ranks do as the first does.
+        decided = torch.tensor([[better, self.best.waited]], device=self.device)
+        better, self.best.waited = distributed.gather_rows(decided)[0].tolist()
+        if better:
+            self.save("best.pt")
+        self._lose_patience()
+
+    def _lose_patience(self) -> None:
+        if self.patience is not None and self.best.waited >= self.patience:
+            best = f"{self.best.value:.3f} in {self.best.by} on the validation split"
+            self.engine.run.stop(f"no epoch of the last {self.patience} was better than {best}")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""
@@ -227,7 +224,7 @@ class Trainer:
             "engine": self.engine.state_dict(),
             "random": random_state.states(self.device),
             "cost": {"seconds": self.seconds_training, "samples": self.samples_seen},
-            "best": self.best,
+            "best": asdict(self.best),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -249,4 +246,5 @@ class Trainer:
         random_state.restore(state["random"], self.device)
         self.seconds_training = state["cost"]["seconds"]
         self.samples_seen = state["cost"]["samples"]
-        self.best = state["best"]
+        self.best = Best(**state["best"])
+        self._lose_patience()  # the run may have been killed after its last epoch

@@ -91,37 +91,94 @@ def test_checkpoints_are_written_every_so_many_steps(images: Images, tmp_path: P
     assert seen == [0, 0, 0, 0, 4, 4, 6, 6, 8, 8, 8, 8]
 
 
-def test_the_best_epoch_is_chosen_on_the_biased_validation_split(tmp_path: Path) -> None:
+def judged(run: Path | None = None, **settings: Any) -> Trainer:
+    """A short run with a validation split, which remembers what that said of each epoch."""
+    chosen = {"callbacks": [], "epochs": 3, "batch_size": 40, **settings}
     one = Trainer(
-        make_model(), make_images(), epochs=3, batch_size=40, run=tmp_path,
+        make_model(), make_images(), run=run,
         evaluate_on={"validation": make_images(60, 0.9, 2), "test": make_images(60, 0.33, 1)},
+        **chosen,
     )  # fmt: skip
-    accuracies: list[float] = []
     evaluate = one.evaluate
 
     def remembered(split: str) -> Any:
         report = evaluate(split)
         if split == "validation":
-            accuracies.append(report.metrics["accuracy"])
+            one.said.append(report.metrics)  # type: ignore[attr-defined]
         return report
 
+    one.said = []  # type: ignore[attr-defined]
     one.evaluate = remembered  # type: ignore[method-assign]
+    return one
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "by"), [(list, "accuracy"), (make_recipe, "accuracy_pseudo_unbiased")]
+)
+def test_the_best_epoch_is_chosen_on_the_validation_split_without_bias_labels(
+    tmp_path: Path, callbacks: Any, by: str
+) -> None:
+    one = judged(tmp_path, callbacks=callbacks(), epochs=5)
     one.fit()
+    values = [metrics.get(by, -1.0) for metrics in one.said]  # type: ignore[attr-defined]
     best = checkpoint.load(tmp_path / "best.pt")
-    assert best["best"] == max(accuracies)
-    assert best["engine"]["progress"]["epoch"] == 1 + accuracies.index(max(accuracies))
+    assert best["best"] == {"by": by, "value": max(values), "waited": 0}
+    assert best["engine"]["progress"]["epoch"] == 1 + values.index(max(values))
+    assert one.best.waited == 4 - values.index(max(values))
+
+
+def scripted(values: list[float], **settings: Any) -> Trainer:
+    """A run whose validation split says `values`, epoch by epoch."""
+    one = judged(epochs=len(values), **settings)
+    evaluate = one.evaluate
+
+    def told(split: str) -> Any:
+        report = evaluate(split)
+        report.metrics["accuracy"] = values[one.engine.run.epoch - 1]
+        return report
+
+    one.evaluate = told  # type: ignore[method-assign]
+    return one
+
+
+def test_training_ends_when_patience_is_lost() -> None:
+    values = [0.5, 0.7, 0.6, 0.8, 0.8, 0.7, 0.9, 0.9]
+    one = scripted(values, patience=2)
+    one.fit()
+    assert one.engine.run.epoch == 6
+    reason = "no epoch of the last 2 was better than 0.800 in accuracy on the validation split"
+    assert one.engine.run.stop_reason == reason
+    for patience in (None, 3):
+        one = scripted(values, patience=patience)
+        one.fit()
+        assert (one.engine.run.epoch, one.engine.run.stop_reason) == (8, None)
+
+
+@pytest.mark.parametrize("stop", [3, 5, 6])
+def test_a_resumed_run_has_as_much_patience_left(tmp_path: Path, stop: int) -> None:
+    values = [0.5, 0.7, 0.6, 0.8, 0.8, 0.7, 0.9, 0.9]
+    first = scripted(values, patience=2)
+    first.epochs = stop
+    first.fit()
+    checkpoint.save(tmp_path / "last.pt", first.state_dict())
+    second = scripted(values, patience=2)
+    second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
+    second.fit()
+    assert second.engine.run.epoch == 6 and second.engine.run.stop_reason is not None
+    assert "validation" in second.reports
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(images: Images) -> None:
     saved = trainer(images).state_dict()
     with pytest.raises(
-        ValueError, match="with callbacks conflict_score, cross_bias_mix, end, resamp"
+        ValueError,
+        match="with callbacks abstain, conflict_score, cross_bias_mix, end, noise_filter",
     ):
         trainer(images, callbacks=[]).load_state_dict(saved)
     other = Trainer(make_model(), images, make_recipe(), epochs=4, batch_size=40)
     with pytest.raises(ValueError, match="another model or recipe"):
         other.load_state_dict(saved)
-    with pytest.raises(ValueError, match="state of callback 'cross_bias_mix' does not fit"):
+    with pytest.raises(ValueError, match="state of callback '\\w+' does not fit"):
         trainer(make_images(120)).load_state_dict(saved)
 
 
@@ -132,6 +189,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(images: Images) -> None:
         ({"batch_size": 0}, "batch_size is 0, expected a number above 0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"lr": -1.0}, "lr is -1.0"),
+        ({"patience": 2}, "patience is 2, but the data has no validation split"),
         ({"callbacks": [Resample(), EnD()]}, "requires the signal"),
         ({"taps": {"shallow": "net.stage9"}}, "no module 'net.stage9'.*net.stage"),
     ],

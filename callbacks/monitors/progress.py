@@ -19,6 +19,7 @@ from online_debias.metrics import Report
 from online_debias.record import Scalar
 from online_debias.run import Run
 
+DIGITS = {"shortcut": 2, "ms/step": 1}  # after the point; 3 where nothing is said
 NAMES = {
     "train/loss": "loss",
     "test/accuracy": "accuracy",
@@ -28,6 +29,7 @@ NAMES = {
     "detect/auroc": "AUROC",
     "detect/average_precision": "AP",
     "detect/share_flagged": "flagged",
+    "shortcut/evidence": "shortcut",
     "weights/ess": "ESS",
     "time/step_ms": "ms/step",
 }
@@ -38,7 +40,8 @@ class Progress(Monitor):
 
     On a terminal both are redrawn in place, on standard error; elsewhere, and on a dumb terminal,
     each epoch prints one line. Colours follow `NO_COLOR`. What a run does not measure is left out:
-    the plain test accuracy stands where group accuracies are not known.
+    the plain test accuracy stands where group accuracies are not known. "shortcut" is the evidence,
+    between 0 and 1, that there is one.
 
     Args:
         epochs: epochs of the whole run.
@@ -129,13 +132,13 @@ class Progress(Monitor):
         if "test/accuracy_unbiased" in values:
             values.pop("test/accuracy", None)
         return {
-            name: f"{values[tag]:.1f}" if name == "ms/step" else f"{values[tag]:.3f}"
+            name: f"{values[tag]:.{DIGITS.get(name, 3)}f}"
             for tag, name in NAMES.items()
             if tag in values
         }
 
     def _render(self) -> Group:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
         shown = self._shown()
         for name in shown:
             table.add_column(name, no_wrap=True)

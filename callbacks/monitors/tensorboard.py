@@ -17,28 +17,15 @@ from online_debias.metrics import Report
 from online_debias.record import Scalar
 from online_debias.run import Run
 
+from .captions import captioned
 from .detection import Detection
+from .tensorboard_layout import layout
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-LAYOUT = {
-    "Without labels": {
-        "share of samples flagged": ["Multiline", ["detect/share_flagged"]],
-        "effective sample size": ["Multiline", ["weights/ess"]],
-        "accuracy by pseudo-group": ["Multiline", ["train/accuracy_pseudo_.*"]],
-    },
-    "With bias labels": {
-        "test accuracy": ["Multiline", ["eval/accuracy.*"]],
-        "detection": ["Multiline", ["detect/auroc", "detect/average_precision"]],
-        "loss weight on conflicting rows": ["Multiline", ["weights/share_conflicting"]],
-    },
-    "Training": {
-        "loss": ["Multiline", ["train/loss"]],
-        "loss terms": ["Multiline", ["terms/.*"]],
-        "milliseconds": ["Multiline", ["time/.*"]],
-    },
-}
+MANY = 20  # classes, of which each gets curves and histograms of its own
+TOP = 30  # images shown of each kind
 
 
 class TensorBoard(Monitor):
@@ -46,9 +33,12 @@ class TensorBoard(Monitor):
 
     The x-axis is the optimizer step everywhere. Recorded scalars keep their tags; the test split
     is under `eval/`, other splits under their own name. After each epoch, from the scores that
-    `detection` remembers: with images, `detect/top_scored`, `detect/lowest_scored` and a histogram
-    `scores/<class>`; with bias annotations, the precision-recall curve `detect/pr`. The final test
-    metrics and settings make one entry in the HParams tab, in the run's own folder.
+    `detection` remembers: with images, `detect/top_scored` and `detect/lowest_scored`, with the
+    class of each and what the biased view took it for; the share of each class that is flagged as
+    bias-conflicting, `detect/share_flagged/<class>`, and a histogram `scores/<class>`; with bias
+    annotations, the precision-recall curve `detect/pr`. Of more than 20 classes, the 20 with the
+    most images get curves of their own. The final test metrics and settings make one entry in the
+    HParams tab, in the run's own folder.
 
     Args:
         folder: where the event files go.
@@ -71,7 +61,10 @@ class TensorBoard(Monitor):
         self.folder, self.detection, self.images = Path(folder), detection, images
         # Paths and other things that YAML has no words for are shown as text.
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+        self._followed = [] if images is None else _largest_classes(images)
         self._final: dict[str, float] = {}
+        self._layout = layout([])
+        self._tags: set[str] = set()
         self._writer: SummaryWriter | None = None
 
     def on_fit_start(self, run: Run) -> None:
@@ -81,7 +74,6 @@ class TensorBoard(Monitor):
         # The checkpoint's own step stays: its evaluation will not be repeated.
         purge_step = run.step + 1 if run.step else None
         writer = SummaryWriter(str(self.folder), purge_step=purge_step)
-        writer.add_custom_scalars(LAYOUT)
         if self.settings:
             text = yaml.safe_dump(self.settings, sort_keys=False)
             writer.add_text("settings", f"```yaml\n{text}```", run.step)
@@ -97,9 +89,11 @@ class TensorBoard(Monitor):
         group = "eval" if report.split == "test" else report.split
         values = {f"{group}/{name}": value for name, value in report.metrics.items()}
         if report.split == "test":
-            self._final = values
+            self._final = dict(values)
+        followed = self._followed or range(MANY)
         for (target, bias), (accuracy, _) in report.groups.items():
-            values = {**values, f"{group}/group/{target}_{bias}": accuracy}
+            if len(report.groups) <= MANY**2 or (target in followed and bias in followed):
+                values[f"{group}/group/{target}_{bias}"] = accuracy
         for tag, value in values.items():
             self._scalar(tag, value, report.step)
 
@@ -111,7 +105,7 @@ class TensorBoard(Monitor):
         seen = (~scores.isnan()).nonzero().flatten()
         if len(seen):
             self._show_scores(self._writer, scores, seen, run.step)
-        self._writer.flush()
+        self._flush()
 
     def on_save(self, run: Run) -> None:
         """Write to disk what the checkpoint is a checkpoint of."""
@@ -132,16 +126,22 @@ class TensorBoard(Monitor):
             parts = hparams(_flat(self.settings), self._final)
             for part in parts:
                 self._writer.file_writer.add_summary(part, run.step)  # type: ignore[attr-defined]
+        self._flush()
         self._writer.close()
         self._writer = None
 
     def _scalar(self, tag: str, value: float, step: int) -> None:
         if self._writer is not None:
+            self._tags.add(tag)
             self._writer.add_scalar(tag, value, step)
 
     def _flush(self) -> None:
-        if self._writer is not None:
-            self._writer.flush()
+        if self._writer is None:
+            return
+        if self._layout != (now := layout(self._tags)):
+            self._layout = now
+            self._writer.add_custom_scalars(now)  # the page shows the last one
+        self._writer.flush()
 
     def _show_scores(self, writer: SummaryWriter, scores: Tensor, seen: Tensor, step: int) -> None:
         assert self.detection is not None
@@ -152,14 +152,28 @@ class TensorBoard(Monitor):
         if self.images is None:
             return
         order = seen[scores[seen].argsort(descending=True)]
-        for tag, chosen in (("top_scored", order[:32]), ("lowest_scored", order.flip(0)[:32])):
-            pixels = self.images.images[chosen.to(self.images.images.device)]
-            writer.add_image(f"detect/{tag}", grid(pixels.cpu()), step)
+        for tag, chosen in (("top_scored", order[:TOP]), ("lowest_scored", order.flip(0)[:TOP])):
+            writer.add_image(f"detect/{tag}", self._picture(self.images, chosen), step)
         targets = self.images.targets.cpu()[seen]
-        for label, name in enumerate(self.images.classes):
-            of_class = scores[seen][targets == label].numpy()
+        for label in self._followed:
+            name, of_class = self.images.classes[label], scores[seen][targets == label]
             if len(of_class):
-                writer.add_histogram(f"scores/{name}", of_class, step, bins=50)
+                share = float((of_class > 0.5).double().mean())
+                self._scalar(f"detect/share_flagged/{name}", share, step)
+                writer.add_histogram(f"scores/{name}", of_class.numpy(), step, bins=50)
+
+    def _picture(self, images: Images, chosen: Tensor) -> Tensor:
+        assert self.detection is not None
+        pixels = images.images[chosen.to(images.images.device)].cpu()
+        targets = images.targets.cpu()[chosen].tolist()
+        groups = self.detection.groups
+        views = targets if groups is None else groups.cpu()[chosen].tolist()
+        names = dict(enumerate(images.classes))
+        captions = [
+            (names[target], "" if view in (target, -1) else f"like {names.get(view, view)}")
+            for target, view in zip(targets, views, strict=True)
+        ]
+        return grid(captioned(pixels, captions), columns=6)
 
 
 def grid(images: Tensor, columns: int = 8, gap: int = 2) -> Tensor:
@@ -186,6 +200,11 @@ def grid(images: Tensor, columns: int = 8, gap: int = 2) -> Tensor:
     cells[:count] = images
     cells = cells.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
     return cells.reshape(channels, rows * height, columns * width)[:, :-gap, :-gap]
+
+
+def _largest_classes(images: Images) -> list[int]:
+    sizes = torch.bincount(images.targets.cpu(), minlength=len(images.classes))
+    return sizes.argsort(descending=True, stable=True)[:MANY].sort().values.tolist()
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
