@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-FORMAT = 1
+from online_debias.errors import ConfigError
+
+FORMAT = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -31,11 +36,24 @@ def write_whole(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
+        mend = "free some space or " if error.errno in _FULL else ""
         raise OSError(
-            error.errno,
-            f"Cannot write {path}: {error.strerror}; free some space or choose another folder "
-            "with --run",
+            f"Cannot write {path}: {error.strerror}; {mend}choose another folder."
         ) from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made because a file is in its way.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ConfigError(
+                f"The folder {folder} cannot be made, since {place} is a file; choose another "
+                "folder with --run."
+            )
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -58,6 +76,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {path}; name the folder of a run.")
+    unreadable = f"{path} is cut short or not a checkpoint; delete it and use another one."
+    if not zipfile.is_zipfile(path):  # what `save` writes is one; others are not even opened
+        raise ValueError(unreadable)
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -65,10 +86,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             f"{path} holds pickled objects, which are not loaded because they can run code; "
             "use a checkpoint written by this library."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(
-            f"{path} is cut short or not a checkpoint; delete it and use another one."
-        ) from error
+    except Exception as error:  # bytes that mean nothing lead the reader anywhere
+        raise ValueError(unreadable) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(
             f"{path} is not a checkpoint of format {FORMAT}; use one written by this version."

@@ -26,13 +26,14 @@ def weights(
     ranks see the rows of all of them, so it is the mean over the global batch.
 
     Raises:
-        ValueError: `combine` or `normalize` is not one of the words above.
+        ValueError: `combine` or `normalize` is not one of the words above, or the bounds of `clip`
+            are negative or the wrong way round.
 
     Example:
         >>> weights({"a": torch.tensor([1.0, 3.0])})
         tensor([0.5000, 1.5000])
     """
-    check(combine, normalize)
+    check(combine, normalize, clip)
     stacked = torch.stack([factors[name].float() for name in sorted(factors)])  # [K, B]
     if combine == "max":
         composed = stacked.amax(0)
@@ -46,7 +47,7 @@ def weights(
     return composed
 
 
-def check(combine: str, normalize: str) -> None:
+def check(combine: str, normalize: str, clip: tuple[float, float]) -> None:
     """Raise ValueError where `weights` would."""
     for name, value, words in (
         ("combine", combine, get_args(Combine)),
@@ -54,6 +55,8 @@ def check(combine: str, normalize: str) -> None:
     ):
         if value not in words:
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(words)}.")
+    if not 0 <= clip[0] <= clip[1]:
+        raise ValueError(f"clip is {list(clip)}, expected two bounds from 0 on, the lower first.")
 
 
 def effective_sample_size(weight: Tensor) -> Tensor:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -16,16 +14,15 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from online_debias import data
-from online_debias.callback import Callback
 from online_debias.errors import ConfigError
-from online_debias.pipeline import Pipeline, Settings
+from online_debias.pipeline import Settings
+from online_debias.sentence import classes_of, nearest, sentence
+from online_debias.torchvision_compat import import_torchvision
 
 _DEFAULTS: dict[str, Any] = {
     "data": {"class_path": "online_debias.data.BiasedDigits"},
     "model": {"class_path": "online_debias.models.SmallConvNet"},
 }
-_CRITERIA = ("cross_entropy.cross_entropy", "gce.GeneralizedCrossEntropy")
-_KINDS = {"data": data.Source, "callbacks": Callback, "pipeline": Pipeline}
 
 
 def recipes() -> list[str]:
@@ -41,7 +38,7 @@ def recipe(name: str) -> dict[str, Any]:
         ConfigError: there is no such method; names the nearest.
     """
     if name not in recipes():
-        raise ConfigError(f"There is no method {name!r}; {_nearest(name, recipes())}.")
+        raise ConfigError(f"There is no method {name!r}; {nearest(name, recipes())}.")
     text = files("online_debias.recipes").joinpath(f"{name}.yaml").read_text()
     settings: dict[str, Any] = yaml.safe_load(text)
     return settings
@@ -79,15 +76,31 @@ def resolve(given: Mapping[str, Any]) -> tuple[Settings, Namespace]:
 
 
 def _settings(chosen: ArgumentParser, read: Callable[[], Namespace]) -> tuple[Settings, Namespace]:
+    fields = Settings.__dataclass_fields__
     try:
-        configuration = read()
+        configuration = _again_beside_torchvision(read)
+        for name, field in fields.items():
+            if configuration[name] is None and field.default is not None:
+                raise ConfigError(f"{name} is null, expected a value; leave the line out.")
         settings = chosen.instantiate(configuration)
-    except OSError as error:  # its lines may be a tree of files
-        raise ConfigError(str(error)) from error
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise ConfigError(_sentence(str(error))) from error
-    chosen_settings = {name: settings[name] for name in Settings.__dataclass_fields__}
-    return Settings(**chosen_settings), configuration
+    except ArgumentError as error:
+        raise ConfigError(sentence(str(error), [*fields])) from error
+    except (OSError, ValueError) as error:  # of the classes named; lines may be a tree of files
+        said = str(error)
+        inner = said.startswith("Does not validate")  # of a class in the arguments of a class
+        raise ConfigError(sentence(said, [*fields]) if inner else said) from error
+    return Settings(**{name: settings[name] for name in fields}), configuration
+
+
+def _again_beside_torchvision(read: Callable[[], Namespace]) -> Namespace:
+    """Read settings, of which one may name what imports a torchvision that does not load."""
+    try:
+        return read()
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        import_torchvision()
+        return read()
 
 
 def source_class(path: str) -> type[data.Source]:
@@ -102,7 +115,7 @@ def source_class(path: str) -> type[data.Source]:
     except (ImportError, AttributeError):
         found = None
     if not (inspect.isclass(found) and issubclass(found, data.Source)):
-        raise ConfigError(f"data: there is no class {path!r}; {_nearest(path, _classes('data'))}.")
+        raise ConfigError(f"data: there is no class {path!r}; {nearest(path, classes_of('data'))}.")
     return found
 
 
@@ -133,21 +146,42 @@ def without(arguments: Sequence[str], name: str) -> list[str]:
     return rest
 
 
+class _NoKeyTwice(yaml.SafeLoader):
+    """Refuses a key that is given twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1 and key != "<<"), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1} has {twice!r} twice, keep one")
+        return super().construct_mapping(node, deep)
+
+
 def _method(arguments: Sequence[str]) -> str:
     """The recipe whose settings are the defaults: the line decides, then the YAML file."""
-    given = option(arguments, "--method")
     path = option(arguments, "--config")
-    if given or not path:
-        return given or "online"
+    content = read_yaml(path) if path else {"method": "online"}
+    chosen = content.get("method", "custom" if "callbacks" in content else "online")
+    return option(arguments, "--method") or str(chosen)
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Return what a file of settings holds.
+
+    Raises:
+        ConfigError: there is none, it is no YAML, no mapping, or has a key twice.
+    """
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"There is no settings file {path}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        content = yaml.load(Path(path).read_text(), _NoKeyTwice)
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"There is no settings file {path}; check --config.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} is not YAML: {' '.join(str(error).split())}; mend it, or name another file."
+        ) from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected `key: value` lines.")
-    return str(content.get("method", "custom" if "callbacks" in content else "online"))
+    return content
 
 
 def _torchvision_names(arguments: Sequence[str]) -> list[str]:
@@ -157,59 +191,3 @@ def _torchvision_names(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     chosen = ["--model", "online_debias.models.Torchvision", "--model.name", name]
     return [*chosen, *without(arguments, "--model")]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known)}"
-
-
-def _sentence(message: str) -> str:
-    """Make one sentence of jsonargparse's nested message, with the mend where it can be known."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text, last = " ".join(lines), lines[-1]
-    key = next(iter(re.findall(r'Parser key "([\w.]+)"', text)), "")
-    path = next(iter(re.findall(r"class_path '([\w.]+)'", text)), "")
-    where = f"{key}: " if key else ""
-    if found := re.search(r"dot import path string: (\S+)", last):
-        return f"{where}there is no class {found[1]!r}; {_nearest(found[1], _classes(key))}."
-    if found := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", last):
-        names = [n for n in dir(importlib.import_module(found[1])) if n[0].isupper()]
-        return f"{where}{found[1]} has no class {found[2]!r}; {_nearest(found[2], names)}."
-    if found := re.search(r"No module named '([\w.]+)'", last):
-        return (
-            f"{where}there is no module {found[1]!r}; check the import path (modules in the "
-            "current folder are found)."
-        )
-    if (found := re.search(r"Option '([\w.]+)' is not accepted", last)) and path:
-        module, _, name = path.rpartition(".")
-        options = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-        return f"{where}{name} has no option {found[1]!r}; {_nearest(found[1], options)}."
-    if key == "criterion":
-        near = _nearest("", _classes(key))
-        return (
-            f"criterion must be a function (logits, targets) -> losses or a class of such; {near}."
-        )
-    if found := re.search(r"arguments are required: (.*)", last):
-        name = path.rpartition(".")[2]
-        return f"{where}{name} needs {found[1]}; give it with --{key}.{found[1]}."
-    if found := re.search(r"Expected an? (.+?)\.? Got value: (.*)", last):
-        setting = ".".join(re.findall(r'Parser key "([\w.]+)"', text))
-        kind = re.sub(r"<class '(\w+)'>|typing\.", r"\1", found[1])
-        if words := re.fullmatch(r"Literal\[(.*)\]", kind):
-            kind = words[1].replace(", ", " or ")
-        return f"{setting} is {found[2]!r}, expected {kind}."
-    return last if path and not where else text
-
-
-def _classes(key: str) -> list[str]:
-    if key == "criterion":
-        return [f"online_debias.functional.{name}" for name in _CRITERIA]
-    if key == "model":
-        return ["SmallConvNet", "SimpleConvNet", "Torchvision"]
-    waiting, names = [_KINDS[key.partition(".")[0]]] if key in _KINDS else [], []
-    while waiting:
-        kind = waiting.pop()
-        waiting += kind.__subclasses__()
-        names.append(kind.__name__)
-    return sorted(names[1:])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from online_debias.callback import Callback, Event, Monitor
+from online_debias.errors import ConfigError, NonFiniteLossError, RankLostError, told
 from online_debias.run import Run
 
 _WATCHED = (Event.FIT_START, Event.EPOCH_START, Event.EPOCH_END, Event.FIT_END)
@@ -38,16 +40,11 @@ class Dispatch:
         }
 
     def emit(self, event: Event, *args: Any) -> None:
-        """Call the callbacks that override the event's hook; an error says where it came from."""
+        """Call the callbacks that override the event's hook; see `named` for what they raise."""
         for callback in self._listeners[event]:
             start = time.perf_counter()
-            try:
+            with named(callback, event.value, self._run.step):
                 getattr(callback, event.value)(*args)
-            except Exception as error:
-                note = f"in callback {callback.name!r} at {event.value}, step {self._run.step}"
-                if hasattr(error, "add_note"):  # from Python 3.11 on
-                    error.add_note(note)
-                raise
             self._run.record(f"time/{callback.name}_ms", 1e3 * (time.perf_counter() - start))
         if event in _WATCHED:
             self.watch(event.value, *args)
@@ -67,6 +64,28 @@ class Dispatch:
                     stacklevel=2,
                 )
         self.seconds_watching += time.perf_counter() - start
+
+
+@contextmanager
+def named(callback: Callback, hook: str, step: int) -> Iterator[None]:
+    """Around a hook: an error names the callback; one of a user's own class becomes a sentence.
+
+    Raises:
+        ConfigError: a callback that is not of this library failed; says how and where.
+    """
+    try:
+        yield
+    except (ConfigError, NonFiniteLossError, RankLostError, OSError):
+        raise  # sentences already
+    except Exception as error:
+        if not type(callback).__module__.startswith("online_debias."):
+            raise ConfigError(
+                f"Callback {callback.name!r} failed in {hook} at step {step}: {told(error)}; mend "
+                "it or leave it out."
+            ) from error
+        if hasattr(error, "add_note"):  # from Python 3.11 on
+            error.add_note(f"in callback {callback.name!r} at {hook}, step {step}")
+        raise
 
 
 def _overrides(callback: Callback, event: Event) -> bool:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from online_debias import compose, distributed, seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback, Event, Monitor
-from online_debias.dispatch import Dispatch
+from online_debias.dispatch import Dispatch, named
 from online_debias.functional.cross_entropy import cross_entropy
+from online_debias.preflight import check_logits
 from online_debias.record import Recorder
 from online_debias.run import Run
 from online_debias.sampling import Rounds
@@ -85,7 +86,7 @@ class Engine:
         self.run = Run(n_samples, n_classes, device, seed, self._record, max_steps, self.taps.width)
         self.sampling = Rounds(self.run)
         self.oracle = any(callback.uses_annotations for callback in self.callbacks)
-        compose.check(combine, normalize)
+        compose.check(combine, normalize, clip)
         self._criterion = criterion
         self._compose = (combine, normalize, clip)
         self._log_every = log_every
@@ -98,7 +99,7 @@ class Engine:
             callback.run = self.run
             if callback.uses_annotations:
                 callback.bias = self._bias
-            with seeds.fixed(seed, callback.name, "weights"):
+            with seeds.fixed(seed, callback.name, "weights"), named(callback, "setup", 0):
                 callback.setup(self.run)
             callback.to(device)
 
@@ -145,11 +146,7 @@ class Engine:
 
     def loss(self, batch: Batch, logits: Tensor) -> Tensor:
         """Return the scalar to call `backward` on, from the model's `logits` `[B, C]`."""
-        if logits.ndim != 2 or logits.shape != (len(batch), self.run.n_classes):
-            raise ValueError(
-                f"The model returned logits of shape {tuple(logits.shape)}, expected "
-                f"({len(batch)}, {self.run.n_classes}): rows x classes."
-            )
+        check_logits(logits, len(batch), self.run.n_classes)
         with torch.autocast(batch.index.device.type, enabled=False):  # losses stay in float32
             batch.logits = logits.float()
             batch.features = {name: x.float() for name, x in self.taps.finish().items()}
@@ -204,6 +201,13 @@ class Engine:
         """Parameters of the callbacks, for the optimizer."""
         return [p for callback in self.callbacks for p in callback.parameters()]
 
+    @torch.no_grad()
+    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """Return what the first callback that can tell sees in rows outside training, `[B]`."""
+        features = {name: value.float() for name, value in features.items()}
+        views = (callback.bias_view(features) for callback in self.callbacks)
+        return next((view for view in views if view is not None), None)
+
     def end_fit(self) -> None:
         """Close the fit: the last records are read and monitors close their files."""
         self.flush()
@@ -257,6 +261,7 @@ class Engine:
         assert batch.losses is not None
         if not batch.factors:
             self.run.record("weights/ess", 1.0)
+            self.run.record("weights/max", 1.0)
             return batch.losses.mean()
         for name in sorted(batch.factors):
             self.run.record(f"weights/{name}", batch.factors[name].mean())

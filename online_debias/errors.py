@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_INSTALLED = ("site-packages", "lib/python")  # code that is not the user's to mend
 
 
 class ConfigError(ValueError):
@@ -20,15 +23,33 @@ class RankLostError(RuntimeError):
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Around set-up code: what it refuses (ValueError, TypeError, ...) is the user's."""
+    """Around set-up code: what it refuses (ValueError, ImportError) is the user's to mend."""
     try:
         yield
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+    except (ValueError, ImportError) as error:
         raise ConfigError(str(error)) from error
+
+
+def told(error: BaseException) -> str:
+    """Return the kind and the message of an error in a user's code, and its line there.
+
+    Example:
+        >>> told(KeyError("mask"))
+        "KeyError: 'mask'"
+    """
+    said = " ".join(str(error).split()).removesuffix(".")
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not str(frame.f_globals.get("__name__")).startswith("online_debias.")
+        and not any(place in frame.f_code.co_filename for place in _INSTALLED)
+    ]
+    where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
+    return f"{type(error).__name__}: {said}{where}"
 
 
 def positive(**settings: float) -> None:
     """Raise ValueError for the first setting that is not above 0."""
     for name, value in settings.items():
-        if not value > 0:
+        if value is None or not value > 0:  # YAML knows null
             raise ValueError(f"{name} is {value}, expected a number above 0.")

@@ -56,7 +56,7 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
     names = {path.name.split(".out.")[0] for path in run.iterdir()}
     assert names == {
         "config.yaml", "metrics.csv", "results.json", "last.pt", "best.pt", "model.safetensors",
-        "events",
+        "scores.csv", "events",
     }  # fmt: skip
     results = json.loads((run / "results.json").read_text())
     assert set(results) >= {
@@ -64,7 +64,7 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
         "conflicting_samples", "seconds_total", "seconds_training", "training_passes",
         "peak_memory_mb", "accuracy", "accuracy_unbiased", "accuracy_worst_group",
         "accuracy_aligned", "accuracy_conflicting", "detect_auroc", "detect_average_precision",
-        "device", "versions", "commit",
+        "shortcut", "shortcut_evidence", "conflicting_share", "device", "versions", "commit",
     }  # fmt: skip
     assert results["method"] == "online" and results["oracle"] is False
     assert results["samples"] == 3 * 240 and results["training_passes"] == 1
@@ -171,7 +171,10 @@ BAD = {
         "'resample' requires the signal 'conflict'.*ConflictScore",
     ),
     "cycle": (["--config", "cycle.yaml"], "'ring' require each other's signals in a cycle"),
-    "tap": (["--config", "tap.yaml"], "no tap called 'waist'; the taps are bottleneck, shallow"),
+    "tap": (
+        ["--config", "tap.yaml"],
+        "no tap called 'waist'; the taps are bottleneck, local, shallow",
+    ),
     "tap path": (["--config", "path.yaml"], "no module 'stage9' to tap; the nearest are stage"),
     "data": (["--data", "BiasedDigit"], "data: there is no class 'BiasedDigit'; .*BiasedDigits"),
     "data option": (["--data", "BiasedDigits", "--data.rhoo", "1"], "no option 'rhoo'.* rho"),
@@ -276,7 +279,7 @@ def foreign(path: Path) -> None:
         (cut, "last.pt is cut short or not a checkpoint"),
         (pickled, "last.pt holds pickled objects, which are not loaded"),
         (other_recipe, "written with callbacks .*conflict_score.*this run has none"),
-        (foreign, "last.pt is not a checkpoint of format 1"),
+        (foreign, "last.pt is not a checkpoint of format 2"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(

@@ -131,7 +131,7 @@ def test_taps_that_come_after_the_first_compiled_pass_are_reported() -> None:
     compiled = torch.compile(model, backend="eager")
     compiled(torch.zeros(40, 3, 12, 12))
     engine = make_engine(model)
-    with pytest.raises(RuntimeError, match="did not fire .* the engine before torch.compile"):
+    with pytest.raises(ValueError, match="did not fire .* the engine before torch.compile"):
         train(model, engine, compiled)
 
 

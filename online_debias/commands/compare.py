@@ -14,12 +14,13 @@ from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from online_debias import plots, results, summary, tables
-from online_debias.checkpoint import write_whole
+from online_debias import config, plots, results, summary, tables
+from online_debias.checkpoint import check_folder, write_whole
 from online_debias.compare import Cell, Comparison, cells
 from online_debias.errors import ConfigError
 from online_debias.processes import Changed, run_all
 from online_debias.selection import select
+from online_debias.sentence import sentence
 
 
 def command(arguments: Sequence[str], console: Console | None = None) -> bool:
@@ -63,15 +64,18 @@ def parse(arguments: Sequence[str]) -> Comparison:
         ConfigError: something cannot be used.
     """
     parser = _parser()
+    if path := config.option(arguments, "--config"):
+        config.read_yaml(path)
     try:
         given = parser.instantiate(parser.parse_args(list(arguments)))
     except (ArgumentError, ValueError, TypeError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(sentence(str(error), [*Comparison.__dataclass_fields__])) from error
     return Comparison(**{name: given[name] for name in Comparison.__dataclass_fields__})
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
