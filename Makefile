@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint type bench
+.PHONY: run test browser lint type bench
 
 run: $(VENV)/ready
 	$(BIN)/online-debias demo
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+browser: $(VENV)/ready
+	$(BIN)/python -m pytest -m browser tests/test_browser.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
@@ -28,5 +31,5 @@ bench: $(VENV)/ready
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ddb,loops,pyod]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ddb,hf,loops,pyod]' --constraint constraints.txt
 	touch $@

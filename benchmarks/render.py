@@ -34,7 +34,16 @@ def main() -> None:
             "biased_mnist_98": comparison,
             "biased_mnist_98:amplifier": amplifier,
         },
+        "docs/robustness.md": {
+            "robustness": robustness,
+            "verdict": verdict,
+            "own_data": measured,
+            "bar": comparison,
+            "selection": selection,
+        },
     }.items():
+        if not (ROOT / document).is_file():
+            continue
         text = (ROOT / document).read_text()
         for name, render in shown.items():
             path = HERE / "results" / f"{name.partition(':')[0]}.csv"
@@ -91,6 +100,68 @@ def amplifier(rows: list[dict[str, str]]) -> str:
         if (method, "amplifier_conflicting") in values:
             cells = [_cell(values[method, name]) for name in shown]
             lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def robustness(rows: list[dict[str, str]]) -> str:
+    """Return what each kind of data does to each method: accuracy, and what it says of the data."""
+    shown = {
+        "accuracy_unbiased": "unbiased accuracy",
+        "detect_auroc": "AUROC",
+        "detect_average_precision": "AP",
+        "shortcut": "says: a shortcut",
+        "suspected_noise": "suspected wrong labels",
+    }
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        values[row["data"], row["method"], row["metric"]].append(float(row["value"]))
+    lines = [f"| data | method | {' | '.join(shown.values())} |", "|---" * (len(shown) + 2) + "|"]
+    for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
+        found = {name: values[data, method, name] for name in shown}
+        cells = [_cell(found[name]) for name in list(shown)[:3]]
+        said = found["shortcut"]
+        cells += [f"{sum(said):.0f} of {len(said)} runs" if said else ""]
+        noise = found["suspected_noise"]
+        cells += [f"{statistics.fmean(noise):.0f}" if noise else ""]
+        lines.append(f"| {data} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n\nMean ± standard deviation over seeds, last epoch."
+
+
+def verdict(rows: list[dict[str, str]]) -> str:
+    """Return how often the verdict is right, with the range of the evidence."""
+    trials: dict[tuple[str, float], list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        trials[row["variant"], float(row["rho"])].append(row)
+    heads = ["variant", "bias-aligned", "right", "evidence", "AUROC"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    right = 0
+    for (variant, rho), found in trials.items():
+        unbiased = rho == min(share for _, share in trials)
+        agree = sum((row["shortcut"] == "1") != unbiased for row in found)
+        right += agree
+        evidence = [float(row["evidence"]) for row in found]
+        auroc = statistics.fmean(float(row["auroc"]) for row in found)
+        cells = [variant, "no bias" if unbiased else f"{100 * rho:g} %"]
+        cells += [f"{agree} of {len(found)}", f"{min(evidence):.2f} to {max(evidence):.2f}"]
+        cells += ["" if unbiased else f"{auroc:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + f"\n\n{right} of {len(rows)} verdicts are right."
+
+
+def selection(rows: list[dict[str, str]]) -> str:
+    """Return the unbiased accuracy of the epoch that each rule chooses."""
+    shown = [row for row in rows if row["metric"] == "accuracy_unbiased"]
+    rules = sorted(dict.fromkeys(row["rule"] for row in shown), key="highest of any epoch".__eq__)
+    cells = {
+        (row["data"], row["method"], row["rule"]): f"{float(row['mean']):.3f} ± "
+        f"{float(row['sd']):.3f}"
+        for row in shown
+    }
+    lines = [f"| data | method | {' | '.join(rules)} |", "|---" * (len(rules) + 2) + "|"]
+    for data in dict.fromkeys(row["data"] for row in shown):
+        for method in dict.fromkeys(row["method"] for row in shown):
+            line = [cells.get((data, method, rule), "") for rule in rules]
+            lines.append(f"| {data} | {method} | {' | '.join(line)} |")
     return "\n".join(lines)
 
 

@@ -35,7 +35,7 @@ def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
     source, beside = settings.data, job.beside
     modules = [m for t in fitted.trainers for m in (t.model, *t.engine.callbacks)]
     n_parameters = sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad)
-    of_result = sum(p.numel() for p in last.model.parameters())
+    of_result = sum(p.numel() for p in last.model.parameters() if p.requires_grad)
     return {
         "method": settings.method,
         "data": type(source).__name__,

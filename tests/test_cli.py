@@ -63,20 +63,20 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
         "method", "data", "seed", "oracle", "selection", "epochs", "samples",
         "conflicting_samples", "seconds_total", "seconds_training", "training_passes",
         "peak_memory_mb", "accuracy", "accuracy_unbiased", "accuracy_worst_group",
-        "accuracy_aligned", "accuracy_conflicting", "detect_auroc", "detect_average_precision",
+        "accuracy_aligned", "accuracy_conflicting",
         "shortcut", "shortcut_evidence", "conflicting_share", "device", "versions", "commit",
     }  # fmt: skip
     assert results["method"] == "online" and results["oracle"] is False
     assert results["samples"] == 3 * 240 and results["training_passes"] == 1
     rows = table(run / "metrics.csv")
     assert {row["split"] for row in rows} == {"train", "validation", "test"}
-    assert {"train/loss", "weights/ess", "accuracy_unbiased", "detect/auroc"} <= {
+    assert {"train/loss", "weights/ess", "accuracy_unbiased", "shortcut/evidence"} <= {
         row["name"] for row in rows
     }
     last = [r["value"] for r in rows if (r["split"], r["name"]) == ("test", "accuracy_unbiased")]
     assert float(last[-1]) == results["accuracy_unbiased"]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["method"] == "online" and len(config["callbacks"]) == 5
+    assert config["method"] == "online" and len(config["callbacks"]) == 7
     assert "online" in capsys.readouterr().out
 
 
