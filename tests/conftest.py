@@ -60,7 +60,7 @@ def make_recipe() -> list[Callback]:
     return [
         ConflictScore(views, tap="local"),
         Abstain(threshold=0.2, window=480, least=48),
-        NoiseFilter(threshold=0.55, warmup=1),
+        NoiseFilter(separation=0.3, warmup=1),
         Resample(sharpness=10),
         CrossBiasMix(),
         EnD(alpha=0.1, beta=1.0),

@@ -14,6 +14,7 @@ from online_debias.callback import Callback
 from online_debias.callbacks import ConflictScore, Reweight
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
+from online_debias.errors import ConfigError
 from online_debias.trainer import Trainer
 from tests.conftest import make_model, make_recipe
 from tests.no_sync import NoSync
@@ -66,5 +67,5 @@ def test_a_callback_that_waits_is_found(images: Images) -> None:
             self.largest = float(batch.losses.max())
 
     trainer = Trainer(make_model(), images, [Waits()], epochs=1, batch_size=40)
-    with NoSync(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+    with NoSync(), pytest.raises(ConfigError, match="_local_scalar_dense"):
         trainer._step(*next(iter(trainer.loader)))

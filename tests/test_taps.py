@@ -221,7 +221,9 @@ def test_an_unknown_path_names_the_nearest(model: SmallConvNet) -> None:
 
 
 def test_an_unknown_tap_names_those_there_are(model: SmallConvNet) -> None:
-    with pytest.raises(ValueError, match="no tap called 'deep'.* are bottleneck, middle, shallow"):
+    with pytest.raises(
+        ValueError, match="no tap called 'deep'.* are bottleneck, local, middle, shal"
+    ):
         Taps(model, {"middle": "stage2"}, ["deep"])
 
 
