@@ -301,6 +301,7 @@ def run_apart(
     arguments: Sequence[str], limit: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the tests may ignore it
         if limit is not None:  # a file that grows beyond it fails as on a full disk
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
