@@ -92,10 +92,11 @@ class Abstain(Callback):
         self.right.mul_(keep).index_add_(0, batch.targets, mass * told)
         self.seen.mul_(keep).index_add_(0, batch.targets, mass)
         self.rows += (plain & informs).sum()
-        withheld = ~self.found
+        evidence = self.evidence
+        withheld = ~self._suffices(evidence)
         for signal in self.refines:
             batch.withhold(signal, withheld.expand(len(batch)))
-        self.run.record("shortcut/evidence", self.evidence)
+        self.run.record("shortcut/evidence", evidence)
         self.run.record("shortcut/found", (~withheld).float())
 
     @property
@@ -106,7 +107,10 @@ class Abstain(Callback):
     @property
     def found(self) -> Tensor:
         """Whether there is a shortcut, 0-dim bool."""
-        return (self.rows >= self.least) & (self.evidence >= self.threshold)
+        return self._suffices(self.evidence)
+
+    def _suffices(self, evidence: Tensor) -> Tensor:
+        return (self.rows >= self.least) & (evidence >= self.threshold)
 
     def findings(self) -> dict[str, float]:
         """Return the verdict, for results.json."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from online_debias.batch import Batch
 from online_debias.callback import Callback
+from online_debias.checkpoint import load_weights
 from online_debias.detectors import conflict
 from online_debias.functional.loss_share import loss_share
 from online_debias.models import SmallConvNet
@@ -96,15 +95,14 @@ def load_network(path: Path, make: Callable[[int], nn.Module], n_classes: int) -
         ValueError: in one sentence, the file is missing, damaged or of another network.
     """
     network = make(n_classes)
+    otherwise = (
+        f"BiasAmplifier: {path} is damaged or not of a {type(network).__name__} with "
+        f"{n_classes} classes; give the network that it was saved from."
+    )
     try:
-        network.load_state_dict(safetensors.torch.load_file(path))
+        load_weights(path, network, otherwise)
     except FileNotFoundError:
         raise ValueError(
             f"BiasAmplifier: there is no file {path}; give the model.safetensors of a finished run."
         ) from None
-    except (RuntimeError, safetensors.SafetensorError) as error:
-        raise ValueError(
-            f"BiasAmplifier: {path} is damaged or not of a {type(network).__name__} with "
-            f"{n_classes} classes; give the network that it was saved from."
-        ) from error
     return network

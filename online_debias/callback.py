@@ -173,6 +173,10 @@ class Monitor:
     def on_fit_end(self, run: Run) -> None:
         """Training is over; also called after `on_exception`. Close files here."""
 
+    def findings(self) -> dict[str, float]:
+        """Return what was found, by name, for results.json; called once training is over."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """State to save with a checkpoint: tensors, numbers and strings."""
         return {}

@@ -104,3 +104,16 @@ def save_weights(path: Path, model: nn.Module) -> None:
     state = model.state_dict()
     tensors = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
     write_whole(path, safetensors.torch.save(tensors))
+
+
+def load_weights(path: Path, model: nn.Module, otherwise: str) -> None:
+    """Load what `save_weights` wrote into a model of the same kind, strictly.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ConfigError: the file is damaged or of another network; says `otherwise`.
+    """
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise ConfigError(otherwise) from error

@@ -242,7 +242,7 @@ class OneRun(Pipeline):
         figures: dict[str, float] = {}
         for monitor in trainer.engine.monitors:
             detection = getattr(monitor, "quality", detection)
-            figures |= getattr(monitor, "findings", dict)()
+            figures |= monitor.findings()
         for callback in trainer.engine.callbacks:
             figures |= callback.findings()
         return Fitted([trainer], dict(detection), figures=figures)

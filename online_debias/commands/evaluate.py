@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from online_debias import config
+from online_debias.checkpoint import load_weights
 from online_debias.device import device_of
 from online_debias.errors import ConfigError, plainly
 from online_debias.metrics import group_accuracies, group_metrics
@@ -31,13 +31,11 @@ def command(run: Path, arguments: Sequence[str], console: Console | None = None)
     with plainly():
         data = settings.data.test()
         model = settings.model(len(data.classes))
-        try:
-            model.load_state_dict(safetensors.torch.load_file(weights))
-        except (RuntimeError, safetensors.SafetensorError) as error:
-            raise ConfigError(
-                f"The model in {weights} does not fit {len(data.classes)} classes of "
-                f"{type(settings.data).__name__} or is damaged; evaluate it on data like its own."
-            ) from error
+        otherwise = (
+            f"The model in {weights} does not fit {len(data.classes)} classes of "
+            f"{type(settings.data).__name__} or is damaged; evaluate it on data like its own."
+        )
+        load_weights(weights, model, otherwise)
         Taps(model, settings.taps, [])  # transforms are part of the model
     device = device_of(settings.device)
     predictions = predict(model.to(device), data.to(device)).argmax(1)

@@ -9,19 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from online_debias.data.files import Listing
+from online_debias.data.splits import NAMES
 
 V = TypeVar("V")
 
-SPLITS = {
-    "0": "train",
-    "1": "validation",
-    "2": "test",
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+SPLITS = {"0": "train", "1": "validation", "2": "test", **NAMES}
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from online_debias.data.decode import suffixes
-from online_debias.data.files import Damaged, Listing, load
-from online_debias.data.images import Images
-from online_debias.data.source import Source
+from online_debias.data.files import Damaged, Listing
+from online_debias.data.layouts import is_image
+from online_debias.data.listed import Listed
 from online_debias.data.splits import NAMES, check_shares, hold_out
 from online_debias.errors import positive
 
@@ -28,7 +27,7 @@ ROOT/
   test/cat/, test/dog/      (the same)"""
 
 
-class ClassFolder(Source):
+class ClassFolder(Listed):
     """Your own images, in one folder a class.
 
     A split without a folder is held out of the others: a share of each class, so as biased
@@ -78,40 +77,26 @@ class ClassFolder(Source):
         positive(size=size)
         shares = {"validation": validation, "test": test}
         check_shares(shares)
-        self.root, self.size, self.damaged = Path(root).expanduser(), size, damaged
-        if not self.root.is_dir():
+        place = Path(root).expanduser()
+        if not place.is_dir():
             raise FileNotFoundError(f"root '{root}' is not a folder: give one like this.\n{TREE}")
-        folders = _split_folders(self.root)
-        found = {name: _images(self.root, folder) for name, folder in folders.items()}
-        self.classes = tuple(sorted(found["train"]))
+        folders = _split_folders(place)
+        found = {name: _images(place, folder) for name, folder in folders.items()}
         _check_classes(found, folders)
-        self._listings = {name: self._listing(images) for name, images in found.items()}
+        classes = tuple(sorted(found["train"]))
+        listings = {name: _listing(images, classes) for name, images in found.items()}
         missing = {name: share for name, share in shares.items() if name not in found}
         if missing:
-            whole = self._listings["train"]
-            for name, rows in hold_out(whole.targets, self.classes, missing, seed).items():
-                self._listings[name] = whole.rows(rows)
+            whole = listings["train"]
+            for name, rows in hold_out(whole.targets, classes, missing, seed).items():
+                listings[name] = whole.rows(rows)
+        super().__init__(place, listings, size, damaged)
 
-    def train(self) -> Images:
-        """The training images."""
-        return self._load("train")
 
-    def validation(self) -> Images | None:
-        """The images of the validation folder, or held out; None if the share is 0."""
-        return self._load("validation") if "validation" in self._listings else None
-
-    def test(self) -> Images:
-        """The images of the test folder, or held out; then as biased as the training images."""
-        return self._load("test")
-
-    def _load(self, split: str) -> Images:
-        beside = [listing for name, listing in self._listings.items() if name != split]
-        return load(self.root, self._listings[split], self.size, self.damaged, beside)
-
-    def _listing(self, images: dict[str, list[str]]) -> Listing:
-        paths = [path for name in self.classes for path in images[name]]
-        targets = [target for target, name in enumerate(self.classes) for _ in images[name]]
-        return Listing(paths, targets, None, self.classes)
+def _listing(images: dict[str, list[str]], classes: tuple[str, ...]) -> Listing:
+    paths = [path for name in classes for path in images[name]]
+    targets = [target for target, name in enumerate(classes) for _ in images[name]]
+    return Listing(paths, targets, None, classes)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -144,7 +129,7 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _images(root: Path, folder: Path) -> dict[str, list[str]]:
     """Class -> its image files below `folder`, relative to `root`, in order."""
-    loose = [x.name for x in folder.iterdir() if _is_image(x.name) and not x.is_dir()]
+    loose = [x.name for x in folder.iterdir() if is_image(x) and not x.is_dir()]
     if loose:
         raise ValueError(
             f"'{folder}' holds {len(loose)} images beside the class folders (such as "
@@ -175,13 +160,9 @@ def _below(folder: Path) -> Iterator[Path]:
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         # A folder named like an image is reported among the damaged ones.
-        odd = [name for name in folders if _is_image(name)]
+        odd = [name for name in folders if is_image(Path(name))]
         folders[:] = [x for x in folders if x not in odd and not x.startswith(".")]
-        yield from (Path(place, name) for name in (*odd, *names) if _is_image(name))
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and Path(name).suffix.lower() in suffixes()
+        yield from filter(is_image, (Path(place, name) for name in (*odd, *names)))
 
 
 def _check_classes(found: dict[str, dict[str, list[str]]], folders: dict[str, Path]) -> None:

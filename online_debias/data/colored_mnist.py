@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -69,16 +68,6 @@ class ColoredMNIST(Skewed):
     pct: ClassVar[str] = "cmnist"
     side: ClassVar[int] = 28
     classes: tuple[str, ...] = tuple("0123456789")
-
-    def __init__(
-        self,
-        root: str | Path,
-        skew: float = 0.02,
-        severity: int = 4,
-        n_train: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(root, skew, severity, n_train, seed)
 
     def _find_plain(self) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -56,16 +55,6 @@ class CorruptedCIFAR10(Skewed):
     pct: ClassVar[str] = "cifar10c"
     side: ClassVar[int] = SIDE
     classes: tuple[str, ...] = CLASSES
-
-    def __init__(
-        self,
-        root: str | Path,
-        skew: float = 0.02,
-        severity: int = 4,
-        n_train: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(root, skew, severity, n_train, seed)
 
     def _find_plain(self) -> None:
         self._cifar = Cifar10(self.root, self.expected_tree)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from online_debias.data.files import Damaged, Listing, load
-from online_debias.data.images import Images
+from online_debias.data.files import Damaged, Listing
+from online_debias.data.listed import Listed
 from online_debias.data.numbering import in_order, number_bias, tidy
-from online_debias.data.source import Source
 from online_debias.data.splits import NAMES, check_shares, hold_out
 from online_debias.errors import positive
 
@@ -26,7 +25,7 @@ ROOT/
   images/1.jpg   (paths are relative to ROOT, or absolute)"""
 
 
-class CSVData(Source):
+class CSVData(Listed):
     """Your own images, in a table with the columns `path,target[,bias][,split]`.
 
     Columns may come in any order and further ones are passed over; commas, semicolons or tabs
@@ -86,8 +85,8 @@ class CSVData(Source):
         positive(size=size)
         shares = {"validation": validation, "test": test}
         check_shares(shares)
-        self.root, self.size, self.damaged = Path(root).expanduser(), size, damaged
-        self.file = _find(self.root, file)
+        place = Path(root).expanduser()
+        self.file = _find(place, file)
         lines = _read(self.file)
         known = [line.target for line in lines if line.split in (None, "train")]
         self.classes = in_order(known)
@@ -102,29 +101,13 @@ class CSVData(Source):
                     f"'{self.file}', line {line.number}: target {line.target!r} is that of no "
                     f"training image; expected one of {', '.join(self.classes)}."
                 )
-        self._splits = self._divide(lines, shares, seed)
+        splits = self._divide(lines, shares, seed)
         targets = [self.classes.index(line.target) for line in lines]
         values = [line.bias for line in lines if line.bias is not None]
-        train = self._splits["train"]
-        bias = number_bias(values, targets, self.classes, train) if values else None
-        self._whole = Listing([line.path for line in lines], targets, bias, self.classes)
-
-    def train(self) -> Images:
-        """The training images."""
-        return self._load("train")
-
-    def validation(self) -> Images | None:
-        """The validation images of the table, or held out; None if the share is 0."""
-        return self._load("validation") if "validation" in self._splits else None
-
-    def test(self) -> Images:
-        """The test images of the table, or held out; then as biased as the training images."""
-        return self._load("test")
-
-    def _load(self, split: str) -> Images:
-        listings = {name: self._whole.rows(rows) for name, rows in self._splits.items()}
-        listing = listings.pop(split)
-        return load(self.root, listing, self.size, self.damaged, list(listings.values()))
+        bias = number_bias(values, targets, self.classes, splits["train"]) if values else None
+        whole = Listing([line.path for line in lines], targets, bias, self.classes)
+        listings = {name: whole.rows(rows) for name, rows in splits.items()}
+        super().__init__(place, listings, size, damaged)
 
     def _divide(
         self, lines: list[_Line], shares: dict[str, float], seed: int

@@ -1,4 +1,4 @@
-"""A published set of image files: three listings, decoded when they are asked for."""
+"""A set of image files: a listing a split, decoded when it is asked for."""
 
 from __future__ import annotations
 

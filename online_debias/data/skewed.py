@@ -41,7 +41,12 @@ class Skewed(Source):
     side: ClassVar[int]
 
     def __init__(
-        self, root: str | Path, skew: float, severity: int, n_train: int | None, seed: int
+        self,
+        root: str | Path,
+        skew: float = 0.02,
+        severity: int = 4,
+        n_train: int | None = None,
+        seed: int = 0,
     ) -> None:
         if not 0 < skew < 1:
             raise ValueError(f"skew={skew} must be between 0 and 1: the share that conflicts.")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import nn
 
 from online_debias import config
+from online_debias.checkpoint import load_weights
 from online_debias.data import Images
 from online_debias.errors import ConfigError, plainly
 from online_debias.pipeline import Settings
@@ -52,13 +52,11 @@ class Finished:
             )
         with plainly():
             model = self.settings.model(len(self.train.classes))
-            try:
-                model.load_state_dict(safetensors.torch.load_file(path))
-            except (RuntimeError, safetensors.SafetensorError) as error:
-                raise ConfigError(
-                    f"{path} is damaged or of another network than {self.folder / 'config.yaml'} "
-                    f"says; {_again(self.folder)}."
-                ) from error
+            otherwise = (
+                f"{path} is damaged or of another network than {self.folder / 'config.yaml'} says; "
+                f"{_again(self.folder)}."
+            )
+            load_weights(path, model, otherwise)
             # Also where none is read: transforms are part of the model.
             return model.eval(), Taps(model, self.settings.taps, taps)
 
