@@ -59,6 +59,7 @@ class BestViews(Detector):
         tensor([7])
     """
 
+    cells: Tensor
     chosen: Tensor
     right: Tensor
     seen: Tensor
@@ -113,6 +114,9 @@ class BestViews(Detector):
         self.scout.setup(self.n_views * width, n_classes, device, seeds.derive(seed, "scan"))
         self.forest.setup(self.slots * width, n_classes, device, seed)
         self.rows, self.scanning = 0, True
+        places = torch.eye(side**2, device=device).view(-1, 1, side, side)
+        pooled = [F.adaptive_avg_pool2d(places, grid).flatten(1) for grid in self.grids]
+        self.register_buffer("cells", torch.cat(pooled, 1), persistent=False)  # [places, views]
         chosen = torch.zeros(self.slots, dtype=torch.int64, device=device)
         self.register_buffer("chosen", chosen)
         for name in ("right", "open_right"):
@@ -138,10 +142,7 @@ class BestViews(Detector):
     @torch.no_grad()
     def views(self, x: Tensor) -> Tensor:
         """Return the means over the cells of all grids, `[B, views, width]`, of maps `[B, D]`."""
-        side = self.grids[-1]
-        maps = x.float().view(len(x), -1, side, side)
-        pooled = [F.adaptive_avg_pool2d(maps, grid).flatten(2) for grid in self.grids]
-        return torch.cat(pooled, 2).transpose(1, 2).contiguous()
+        return _means(x, self.cells)
 
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
@@ -152,10 +153,9 @@ class BestViews(Detector):
     def posterior(self, x: Tensor) -> Tensor:
         """Return p(class | the chosen views), `[B, C]`; uniform before `ready`."""
         self._check(x)
-        views = self.views(x)
         if self.forest.ready:
-            return self.forest.posterior(self._chosen(views))
-        return self._best_so_far(self.scout.block_posteriors(views.flatten(1)))
+            return self.forest.posterior(self._chosen(x))
+        return self._best_so_far(self.scout.block_posteriors(self.views(x).flatten(1)))
 
     def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
         """Add a batch to the trees at work; see `Detector.learn`."""
@@ -167,18 +167,19 @@ class BestViews(Detector):
     ) -> tuple[Tensor, Tensor | None]:
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
-        views, mass = self.views(x), mass.float()
+        mass = mass.float()
         seen_by_all = len(x) if rows is None else rows
         if self.forest.ready:
-            found = self.forest.step(self._chosen(views), targets, mass, seen_by_all)
+            found = self.forest.step(self._chosen(x), targets, mass, seen_by_all)
         else:
-            each = self.scout.block_posteriors(views.flatten(1))
+            views = self.views(x).flatten(1)
+            each = self.scout.block_posteriors(views)
             posterior = self._best_so_far(each)
             found = conflict(posterior, targets), posterior
             if self.scanning:
-                self._scan(each, views.flatten(1), targets, mass, seen_by_all)
+                self._scan(each, views, targets, mass, seen_by_all)
             else:
-                self.forest.learn(self._chosen(views), targets, mass, seen_by_all)
+                self.forest.learn(self._chosen(x), targets, mass, seen_by_all)
         if rows is None and self.due:
             self.fold()
         return found
@@ -213,8 +214,8 @@ class BestViews(Detector):
     def _best_so_far(self, each: Tensor) -> Tensor:
         return each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
 
-    def _chosen(self, views: Tensor) -> Tensor:
-        return views.index_select(1, self.chosen).flatten(1)
+    def _chosen(self, x: Tensor) -> Tensor:
+        return _means(x, self.cells.index_select(1, self.chosen)).flatten(1)
 
     @property
     def _trees(self) -> HalfSpaceTrees:
@@ -227,3 +228,9 @@ class BestViews(Detector):
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take back how far the scan is."""
         self.rows, self.scanning = state["rows"], bool(state["scanning"])
+
+
+def _means(x: Tensor, cells: Tensor) -> Tensor:
+    """Return `[B, views, width]` of maps `[B, D]`; one product is far cheaper than pooling."""
+    means = x.float().reshape(-1, len(cells)) @ cells
+    return means.view(len(x), -1, cells.shape[1]).transpose(1, 2).contiguous()

@@ -34,8 +34,20 @@ def warp(images: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor, flip: Tenso
     turn = torch.stack([x, torch.where(flip[:, None], -y, y)], 1)  # [K, 2, 2]
     origin = turn @ (-2 * shift)[:, :, None]
     theta = torch.cat([turn, origin], 2).to(images.dtype)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    grid = (theta.view(-1, 3) @ _places(height, width, theta)).view(-1, 2, height, width)
+    grid = grid.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def _places(height: int, width: int, like: Tensor) -> Tensor:
+    """Return x, y and 1 of every pixel, `[3, H * W]`; `F.affine_grid` is many times as slow."""
+    x, y = (
+        (2 * torch.arange(side, device=like.device, dtype=like.dtype) + 1) / side - 1
+        for side in (width, height)
+    )
+    return torch.stack(
+        [x.repeat(height), y.repeat_interleave(width), torch.ones_like(x).repeat(height)]
+    )
 
 
 def autocontrast(images: Tensor, low: Tensor, high: Tensor) -> Tensor:
