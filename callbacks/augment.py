@@ -34,17 +34,17 @@ class Augment(Callback):
         'augment'
     """
 
-    def __init__(self, probability: float = 0.75, warmup: int = 0, name: str | None = None) -> None:
+    def __init__(
+        self, probability: float = 0.75, least_rate: float = 0.0, name: str | None = None
+    ) -> None:
         super().__init__(name)
         if not 0 < probability <= 1:
             raise ValueError(
                 f"Augment: probability is {probability}, expected 0 < probability <= 1."
             )
-        if warmup < 0:
-            raise ValueError(
-                f"Augment: warmup is {warmup}, expected a number of epochs, 0 or more."
-            )
-        self.probability, self.warmup = probability, warmup
+        if not least_rate >= 0:
+            raise ValueError(f"Augment: least_rate is {least_rate}, expected a number >= 0.")
+        self.probability, self.least_rate = probability, least_rate
 
     def on_batch(self, batch: Batch) -> None:
         """Vary."""
@@ -54,11 +54,9 @@ class Augment(Callback):
                 f"Augment: inputs have shape {tuple(images.shape)}, expected images of shape "
                 "(rows, channels, height, width)."
             )
-        if batch.epoch < self.warmup:
-            return
         stream = self.run.generator(self.name)
         draw = torch.rand(len(batch), generator=stream, device=images.device)
-        chosen = draw < self.probability
+        chosen = (draw < self.probability) & (batch.rate.amax() >= self.least_rate)
         varied = torch.where(chosen.view(-1, 1, 1, 1), mild(images, stream), images)
         if images.is_contiguous(memory_format=torch.channels_last):
             varied = varied.contiguous(memory_format=torch.channels_last)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from online_debias.callback import Callback
 from online_debias.callbacks import Augment
 from online_debias.functional.augment import mild
+from online_debias.run import Run
 from online_debias.trainer import Trainer
 from tests.conftest import make_images, make_model
 
@@ -27,19 +29,26 @@ def test_rows_are_varied_as_often_as_said(probability: float) -> None:
     assert torch.equal(batch.inputs[~changed], plain[~changed])
 
 
-def test_the_first_epochs_stay_as_they_are() -> None:
-    callback = Augment(probability=1.0, warmup=1)
-    trainer = Trainer(make_model(), make_images(), [callback], epochs=2, batch_size=120)
+class Twice(Callback):
+    """Draws the first sample more often from the second epoch on."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        run.resample(self.name, torch.tensor([0]), torch.tensor([50.0]))
+
+
+def test_images_stay_as_they_are_while_drawn_evenly() -> None:
+    callbacks = [Augment(probability=1.0, least_rate=2), Twice()]
+    trainer = Trainer(make_model(), make_images(), callbacks, epochs=2, batch_size=120)
     for changes in (False, True):
         for index, plain, targets in trainer.loader:
-            trainer._step(index, plain, targets)
-        batch = trainer.engine.start_step(index, plain, targets)
-        assert bool((batch.inputs != plain).any()) is changes
-        trainer.engine.loss(batch, trainer.model(batch.inputs))
-        trainer.engine.end_step(batch)
+            batch = trainer.engine.start_step(index, plain, targets)
+            assert bool((batch.inputs != plain).flatten(1).any(1).all()) is changes
+            assert changes or torch.equal(batch.inputs, plain)
+            trainer.engine.loss(batch, trainer.model(batch.inputs))
+            trainer.engine.end_step(batch)
         trainer.engine.end_epoch()
-    with pytest.raises(ValueError, match="warmup is -1, expected a number of epochs"):
-        Augment(warmup=-1)
+    with pytest.raises(ValueError, match=r"least_rate is -1, expected a number >= 0\."):
+        Augment(least_rate=-1)
 
 
 @pytest.mark.parametrize("probability", [0.0, 1.5, float("nan")])
