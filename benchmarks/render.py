@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import scorers_table
 import yaml
 
 from online_debias import summary, tables
@@ -34,6 +35,9 @@ def main() -> None:
             "biased_mnist_98": comparison,
             "biased_mnist_98:amplifier": amplifier,
         },
+        "docs/quality.md": {"quality": quality, "peers": peers},
+        "docs/ablation.md": {"ablation": ablation, "quality:dominoes": dominoes},
+        "docs/scorers.md": {"scorers": scorers_table.table},
         "docs/robustness.md": {
             "robustness": robustness,
             "verdict": verdict,
@@ -80,6 +84,78 @@ def methods(rows: list[dict[str, str]]) -> str:
 def comparison(rows: list[dict[str, str]]) -> str:
     """Return the table that `online-debias compare` writes."""
     return tables.markdown(summary.summarize(rows, "last")).strip()
+
+
+def quality(rows: list[dict[str, str]]) -> str:
+    """Return one line for each data set: unbiased accuracy of every method, how online finds."""
+    sections = summary.summarize(rows, "last")
+    every = [line for section in sections for line in section.lines]
+    methods = list(dict.fromkeys(line.method for line in sorted(every, key=_online_last)))
+    heads = ["data", "seeds", *methods, "AUROC", "AP", "online / plain, seconds"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for section in sections:
+        found = {line.method: line for line in section.lines}
+        online = found["online"]
+        seeds = {line.n_seeds for line in section.lines}
+        cells = [section.title, " to ".join(str(n) for n in sorted({min(seeds), max(seeds)}))]
+        for method in methods:
+            value = found[method].values["accuracy_unbiased"] if method in found else None
+            cells.append("" if value is None else _percent(value.mean, value.std))
+        for metric, digits in (
+            ("detect_auroc", 3),
+            ("detect_average_precision", 3),
+            ("time_ratio", 2),
+        ):
+            value = None if _unbiased(section) and digits == 3 else online.values.get(metric)
+            cells.append("" if value is None else f"{value.mean:.{digits}f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    named = ", ".join(sorted({line.method for line in every if line.oracle}))
+    note = "Unbiased accuracy in percent, last epoch, mean ± standard deviation over seeds."
+    return "\n".join(lines) + f"\n\n{note} Oracles, which read bias labels: {named or 'none'}."
+
+
+def _online_last(line: summary.Line) -> tuple[bool, bool]:
+    return line.method.startswith("online"), line.oracle
+
+
+def _unbiased(section: summary.Section) -> bool:
+    return section.data.endswith("no bias")
+
+
+def _percent(mean: float, std: float | None) -> str:
+    return f"{100 * mean:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def dominoes(rows: list[dict[str, str]]) -> str:
+    """Return the table of the dominoes alone."""
+    return comparison([row for row in rows if row["data"].startswith("dominoes, 1")])
+
+
+def ablation(rows: list[dict[str, str]]) -> str:
+    """Return a line for each variation of the recipe, and what it changes."""
+    sections = summary.summarize(rows, "last")
+    whole = [_of(section, "online") for section in sections]
+    heads = ["method", *(section.title for section in sections), "difference to online"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for method in dict.fromkeys(line.method for line in sections[0].lines):
+        values = [_of(section, method) for section in sections]
+        less = [
+            100 * (value.mean - online.mean) for value, online in zip(values, whole, strict=True)
+        ]
+        cells = [method, *(_percent(*value) for value in values)]
+        cells += ["" if method == "online" else " / ".join(f"{value:+.1f}" for value in less)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n\nUnbiased accuracy in percent, last epoch, over two seeds."
+
+
+def _of(section: summary.Section, method: str) -> summary.Value:
+    line = next(line for line in section.lines if line.method == method)
+    return line.values["accuracy_unbiased"]
+
+
+def peers(rows: list[dict[str, str]]) -> str:
+    """Return what other libraries' methods reach."""
+    return comparison(rows)
 
 
 def amplifier(rows: list[dict[str, str]]) -> str:
