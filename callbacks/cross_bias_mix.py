@@ -70,4 +70,5 @@ class CrossBiasMix(Callback):
     def on_features(self, batch: Batch) -> None:
         """Remember the bias values of the rows of which something is known."""
         known = batch.known(self.signal)
-        self.groups.update(batch.index, batch.signals[self.signal], known)
+        silent = batch.silent(self.signal)
+        self.groups.update(batch.index, batch.signals[self.signal], known, silent)

@@ -66,7 +66,8 @@ class Resample(Callback):
     def on_features(self, batch: Batch) -> None:
         """Remember the scores of the rows of which something is known."""
         known = batch.known(self.signal)
-        self.scores.update(batch.index, batch.signals[self.signal], known)
+        silent = batch.silent(self.signal)
+        self.scores.update(batch.index, batch.signals[self.signal], known, silent)
         self.targets.index_copy_(0, batch.index, batch.targets)
 
     def on_epoch_end(self, run: Run) -> None:

@@ -94,6 +94,12 @@ class Batch:
         plain = ~self.mixed
         return plain & ~self.withheld[name] if name in self.withheld else plain
 
+    def silent(self, name: str) -> Tensor:
+        """0-dim bool, whether the signal `name` is withheld of all rows: what it said is void."""
+        if name in self.withheld:
+            return self.withheld[name].all()
+        return torch.zeros((), dtype=torch.bool, device=self.mixed.device)
+
     def append(self, rows: Tensor, inputs: Tensor) -> None:
         """Append variations `inputs` `[K, ...]` of the rows `rows` `[K]`, in `on_batch` only.
 

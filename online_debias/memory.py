@@ -32,7 +32,8 @@ def last_by_index(index: Tensor, value: Tensor) -> Tensor:
 class SampleMemory(nn.Module):
     """An exponential moving average a sample, NaN until the sample is seen.
 
-    The first value is taken as it is; later ones as `momentum * old + (1 - momentum) * new`.
+    The first value is taken as it is; later ones as `momentum * old + (1 - momentum) * new`. While
+    its source is silent, because a verdict withholds all it says, nothing is remembered of anyone.
 
     Args:
         n_samples: length of the training set.
@@ -49,6 +50,7 @@ class SampleMemory(nn.Module):
     """
 
     table: Tensor
+    silent: Tensor
 
     def __init__(self, n_samples: int, momentum: float = 0.0) -> None:
         super().__init__()
@@ -56,14 +58,22 @@ class SampleMemory(nn.Module):
         # One slot more: rows that are not to be remembered are written there, which takes no
         # boolean indexing and so no wait for the device.
         self.register_buffer("table", torch.full((n_samples + 1,), torch.nan))
+        self.register_buffer("silent", torch.tensor(False))
 
     @property
     def values(self) -> Tensor:
         """`[N]`, what is remembered; NaN where a sample was not seen."""
-        return self.table[:-1]
+        return self.table[:-1].masked_fill(self.silent, torch.nan)
 
-    def update(self, index: Tensor, value: Tensor, keep: Tensor) -> None:
-        """Remember `value` `[B]` of the samples `index` `[B]` in the rows where `keep` is true."""
+    def update(
+        self, index: Tensor, value: Tensor, keep: Tensor, silent: Tensor | None = None
+    ) -> None:
+        """Remember `value` `[B]` of the samples `index` `[B]` in the rows where `keep` is true.
+
+        `silent`, a 0-dim bool, says whether the source is (`Batch.silent`); not, if it is None.
+        """
+        if silent is not None:
+            self.silent.copy_(silent)
         value = value.to(self.table.dtype)
         slot = torch.where(keep, index, len(self.table) - 1)
         old = self.table[slot]
@@ -76,4 +86,4 @@ class SampleMemory(nn.Module):
 
     def read(self, index: Tensor) -> Tensor:
         """`[B]`, what is remembered of the samples `index`; NaN where one was not seen."""
-        return self.table[index]
+        return self.table[index].masked_fill(self.silent, torch.nan)

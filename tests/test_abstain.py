@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from online_debias.batch import Batch
-from online_debias.callbacks import Abstain
+from online_debias.callbacks import Abstain, CrossBiasMix, Resample
 from online_debias.functional.agreement import agreement
 from online_debias.run import Run
 
@@ -142,6 +142,28 @@ def test_mixed_rows_and_batches_without_a_contradiction_say_nothing() -> None:
     step(callback, 1.0)  # as before the scorer is ready
     step(callback, 0.4, mixed=torch.ones(128, dtype=torch.bool))
     assert float(callback.seen.sum()) == 0 == float(callback.rows)
+
+
+def test_what_was_remembered_before_a_verdict_was_reversed_is_acted_on_no_more() -> None:
+    """Scores get through, are remembered, and are then withheld: all is drawn evenly, none mixed."""
+    verdict = made(window=128, least=64)
+    draw, mix = Resample(), CrossBiasMix(probability=1.0)
+    for callback in (draw, mix):
+        callback.run = verdict.run
+        callback.setup(verdict.run)
+    factors, mixed = [], []
+    for right in (0.9, 0.2, 0.9):
+        batch = step(verdict, right)
+        for callback in (draw, mix):
+            callback.on_features(batch)
+        draw.on_epoch_end(verdict.run)
+        factors.append(verdict.run.tables[draw.name].clone())
+        following = step(made(), 0.5)
+        mix.on_batch(following)
+        mixed.append(bool(following.mixed.any()))
+    assert mixed == [True, False, True]
+    assert factors[1].unique().tolist() == [1.0]
+    assert all(len(factor.unique()) > 1 for factor in (factors[0], factors[2]))
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,17 @@ def test_rows_of_one_sample_get_their_mean_with_the_same_bits() -> None:
             rows = mean[index == i]
             assert rows[0].item() == pytest.approx(value[index == i].mean().item(), abs=1e-5)
             assert (rows == rows[0]).all()
+
+
+def test_a_silent_source_is_not_remembered_and_is_again_when_it_speaks() -> None:
+    memory, index = SampleMemory(3), torch.tensor([0, 2])
+    yes, no = torch.tensor([True, True]), torch.tensor(False)
+    memory.update(index, torch.tensor([1.0, 2.0]), yes, no)
+    memory.update(index, torch.tensor([5.0, 5.0]), ~yes, ~no)
+    assert memory.values.isnan().all() and memory.read(index).isnan().all()
+    memory.update(index[:1], torch.tensor([7.0]), yes[:1], no)
+    assert memory.values.tolist() == pytest.approx([7.0, math.nan, 2.0], nan_ok=True)
+    again = SampleMemory(3)
+    memory.silent.fill_(True)
+    again.load_state_dict(memory.state_dict())
+    assert again.values.isnan().all()
