@@ -145,7 +145,7 @@ def test_mixed_rows_and_batches_without_a_contradiction_say_nothing() -> None:
 
 
 def test_what_was_remembered_before_a_verdict_was_reversed_is_acted_on_no_more() -> None:
-    """Scores get through, are remembered, and are then withheld: all is drawn evenly, none mixed."""
+    """Scores get through, are remembered, are then withheld: all is drawn evenly, none mixed."""
     verdict = made(window=128, least=64)
     draw, mix = Resample(), CrossBiasMix(probability=1.0)
     for callback in (draw, mix):

@@ -1,0 +1,61 @@
+"""The benchmark of quality: its comparisons can be read, and their small forms are small."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from online_debias.commands import compare
+from online_debias.compare import cells
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+COMPARISONS = sorted((BENCHMARKS / "quality").glob("*.yaml"))
+
+
+@pytest.fixture
+def quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(tmp_path)
+    return importlib.import_module("quality")
+
+
+@pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)
+def test_the_small_form_is_the_same_comparison_made_small(quality: ModuleType, path: Path) -> None:
+    whole = compare.parse(["--config", str(path)])
+    small = compare.parse(["--config", str(quality.quick(path))])
+    assert small.methods == whole.methods and small.ratios == whole.ratios
+    assert len(small.seeds) == 1 and small.settings == {**whole.settings, "epochs": 1}
+    assert small.run != whole.run and whole.run == Path("runs/quality") / path.stem
+    for one, other in zip(small.data, whole.data, strict=True):
+        assert isinstance(one, dict) and isinstance(other, dict)
+        kept = {name: v for name, v in other["init_args"].items() if name != "n_train"}
+        assert {name: v for name, v in one["init_args"].items() if name != "n_train"} == kept
+        assert one["init_args"].get("n_train", 2000) == 2000
+
+
+def test_every_run_is_of_half_the_usual_width_and_all_methods_are_treated_alike() -> None:
+    for path in COMPARISONS:
+        given = yaml.safe_load(path.read_text())
+        assert given["settings"]["model"]["init_args"] == {"widths": [8, 16, 32]}
+        assert all(isinstance(method, str) for method in given["methods"]), "no setting of its own"
+
+
+def test_runs_that_need_no_files_can_be_built(quality: ModuleType) -> None:
+    found = cells(
+        compare.parse(["--config", str(quality.quick(BENCHMARKS / "quality/patch.yaml"))])
+    )
+    assert {cell.method for cell in found} == {"plain", "jtt", "two-step", "online"}
+
+
+def test_finished_runs_of_all_comparisons_make_one_file(
+    quality: ModuleType, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs/quality/patch"
+    folder.mkdir(parents=True)
+    (folder / "results.csv").write_text("method,data,ratio,seed,metric,value\na,b,0.9,0,c,0.5\n")
+    assert quality.finished("patch") == ["a,b,0.9,0,c,0.5"]
+    assert quality.finished("digits") == []
