@@ -15,15 +15,17 @@ class Augment(Callback):
     Ordinary data augmentation, on the device. It matters here because resampling shows a handful of
     bias-conflicting images again and again, which a network would soon know by heart. Varied rows
     stay training images: detectors score and learn what the model is shown, as they would behind a
-    loader that augments. With a warm-up they first see the images as they are, where a small mark
-    is still in its place. Varies images before others mix them.
+    loader that augments. With a least rate they first see the images as they are, where a small
+    mark is still in its place, and so they stay where nothing is resampled. Varies images before
+    others mix them.
 
     Signals: none.
     Records: `augment/share`, share of the rows that were varied.
 
     Args:
         probability: chance that a row is varied, in (0, 1].
-        warmup: epochs in which nothing is varied.
+        least_rate: images are varied in rounds in which some sample is drawn at least so much
+            oftener than uniform; 0 varies them always.
         name: unique in a run; callbacks that change inputs act in the order of their names.
 
     Raises:
@@ -54,11 +56,12 @@ class Augment(Callback):
                 f"Augment: inputs have shape {tuple(images.shape)}, expected images of shape "
                 "(rows, channels, height, width)."
             )
+        if self.run.max_rate < self.least_rate:
+            self.run.record("augment/share", 0.0)
+            return
         stream = self.run.generator(self.name)
         draw = torch.rand(len(batch), generator=stream, device=images.device)
-        chosen = (draw < self.probability) & (batch.rate.amax() >= self.least_rate)
-        varied = torch.where(chosen.view(-1, 1, 1, 1), mild(images, stream), images)
-        if images.is_contiguous(memory_format=torch.channels_last):
-            varied = varied.contiguous(memory_format=torch.channels_last)
-        batch.inputs = varied
-        self.run.record("augment/share", chosen.float().mean())
+        stays = draw >= self.probability
+        # The images come first: the result has their memory format, without another copy.
+        batch.inputs = torch.where(stays.view(-1, 1, 1, 1), images, mild(images, stream))
+        self.run.record("augment/share", 1 - stays.float().mean())

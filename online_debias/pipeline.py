@@ -52,10 +52,11 @@ class Settings:
         seed: of initial weights and of everything random in training; the data has its own.
         save_every: steps between two checkpoints, beside those at the end of every epoch.
         log_every: steps between two reads of the recorded scalars.
-        patience: end the (last) training after so many epochs without a better one, by accuracy
-            over pseudo-groups of the validation split where the method has a biased view, else by
-            plain accuracy on it. A one-cycle schedule is cut short: the learning rate may still be
-            high, so train with the constant schedule or take best.pt.
+        evaluate_every: epochs between two evaluations; the last epoch always has one.
+        patience: end the (last) training after so many evaluations without a better one, by
+            accuracy over pseudo-groups of the validation split where the method has a biased view,
+            else by plain accuracy on it. A one-cycle schedule is cut short: the learning rate may
+            still be high, so train with the constant schedule or take best.pt.
         run: the run folder; runs/<method> by default.
     """
 
@@ -80,6 +81,7 @@ class Settings:
     seed: int = 0
     save_every: int | None = None
     log_every: int = 50
+    evaluate_every: int = 1
     patience: int | None = None
     run: Path | None = None
 
@@ -212,6 +214,7 @@ class Job:
                 run=folder,
                 save_every=settings.save_every,
                 log_every=settings.log_every,
+                evaluate_every=settings.evaluate_every,
                 patience=None if stage else settings.patience,
             )
         if distributed.rank() == 0:

@@ -23,6 +23,7 @@ class Run:
         rank, world_size: this process among those that train together.
         n_values: how many values a signal of labels has; its provider says so in `setup`.
         tables: sampling factors `[N]` by proposer, on the device.
+        max_rate: how much oftener than uniform the most drawn sample is drawn in this round.
         stop_reason: why a callback asked to stop, None while none did.
     """
 
@@ -40,6 +41,7 @@ class Run:
         self.epoch, self.step, self.max_steps = 0, 0, max_steps
         self.rank, self.world_size = distributed.rank(), distributed.world_size()
         self.tables: dict[str, Tensor] = {}
+        self.max_rate = 1.0
         self.stop_reason: str | None = None
         self.n_values: dict[str, int] = {}
         self._record, self._width = record, width

@@ -88,7 +88,7 @@ class Rounds(Sampler[int]):
         """Draw the round; return what is left of it for this rank, int64 on the CPU."""
         run = self._run
         if self.consumed == 0:  # a round that is gone on with keeps the rate it began with
-            self._rate = compose.rates(run.tables) if run.tables else None
+            self._draw_by(compose.rates(run.tables) if run.tables else None)
         self._drawn = True
         stream = seeds.generator("cpu", self.seed, "round", self.round)
         if self._rate is None:
@@ -103,6 +103,10 @@ class Rounds(Sampler[int]):
         if self._rate is None:
             return torch.ones(len(index), device=index.device)
         return self._rate[index].float()
+
+    def _draw_by(self, rate: Tensor | None) -> None:
+        self._rate = rate
+        self._run.max_rate = 1.0 if rate is None else float(rate.max())  # at a round's border
 
     def next_round(self) -> None:
         """Begin the next round."""
@@ -133,5 +137,5 @@ class Rounds(Sampler[int]):
         self.seed, self.round = state["seed"], state["round"]
         self.consumed = state["consumed"]
         device = self._run.device
-        self._rate = None if state["rate"] is None else state["rate"].to(device)
+        self._draw_by(None if state["rate"] is None else state["rate"].to(device))
         self._run.tables = {name: table.to(device) for name, table in state["tables"].items()}

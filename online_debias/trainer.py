@@ -41,7 +41,8 @@ class Trainer:
         model: the classifier; moved to `device`.
         train: training images; their bias annotations reach monitors and oracle callbacks only.
         callbacks, monitors, taps, criterion, combine, normalize, clip: see `Engine`.
-        evaluate_on: split name -> images, evaluated at the end of every epoch.
+        evaluate_on: split name -> images, evaluated at the end of epochs.
+        evaluate_every: epochs between two evaluations; the last epoch always has one.
         epochs, batch_size: as usual; the batch size is that of one rank.
         lr: peak learning rate.
         weight_decay: decoupled, as in AdamW.
@@ -53,8 +54,9 @@ class Trainer:
         run: folder for checkpoints; None writes nothing.
         save_every: steps between two checkpoints, beside those at the end of every epoch.
         log_every: steps between two reads of the recorded scalars.
-        patience: end training after so many epochs without a better one, by `selection.Best`;
-            None trains all epochs. It cuts a one-cycle schedule short, before its rates are small.
+        patience: end training after so many evaluations without a better one, by
+            `selection.Best`; None trains all epochs. It cuts a one-cycle schedule short, before
+            its rates are small.
 
     Raises:
         ValueError: a setting is out of range, or the batch is larger than the data.
@@ -75,6 +77,7 @@ class Trainer:
         monitors: Iterable[Monitor] = (),
         *,
         evaluate_on: Mapping[str, Images] | None = None,
+        evaluate_every: int = 1,
         taps: Mapping[str, str | Tap] | None = None,
         criterion: Criterion = cross_entropy,
         epochs: int = 12,
@@ -95,10 +98,12 @@ class Trainer:
         patience: int | None = None,
     ) -> None:
         positive(epochs=epochs, batch_size=batch_size, lr=lr, log_every=log_every)
+        positive(evaluate_every=evaluate_every)
         check_patience(patience, evaluate_on or {})
         self.device = torch.device(device)
         self.epochs, self.precision, self.run_folder = epochs, precision, run
         self.save_every, self.patience = save_every, patience
+        self.evaluate_every = evaluate_every
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         model = over_ranks(model, self.device)
         self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
@@ -147,11 +152,12 @@ class Trainer:
             torch.manual_seed(seeds.derive(run.seed, "dropout", run.rank))
             self.save("last.pt")  # shows at once whether the folder can be written
         try:
-            while self.engine.run.epoch < self.epochs and not self.engine.run.stop_reason:
+            while not self._done:
                 self._epoch()
-                for split in self.evaluate_on:
-                    self.evaluate(split)
-                self._judge()
+                if self._done or self.engine.run.epoch % self.evaluate_every == 0:
+                    for split in self.evaluate_on:
+                        self.evaluate(split)
+                    self._judge()
                 self.save("last.pt")
             for split in self.evaluate_on.keys() - self.reports.keys():
                 self.evaluate(split)  # of a run that was killed after its last checkpoint
@@ -160,6 +166,11 @@ class Trainer:
             self.engine.watch("on_exception", self.engine.run, error)
             self.engine.watch("on_fit_end", self.engine.run)
             raise
+
+    @property
+    def _done(self) -> bool:
+        run = self.engine.run
+        return run.epoch >= self.epochs or run.stop_reason is not None
 
     def _epoch(self) -> None:
         self.model.train()
@@ -213,7 +224,8 @@ class Trainer:
     def _lose_patience(self) -> None:
         if self.patience is not None and self.best.waited >= self.patience:
             best = f"{self.best.value:.3f} in {self.best.by} on the validation split"
-            self.engine.run.stop(f"no epoch of the last {self.patience} was better than {best}")
+            reason = f"no evaluation of the last {self.patience} was better than {best}"
+            self.engine.run.stop(reason)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""

@@ -47,6 +47,9 @@ def test_images_stay_as_they_are_while_drawn_evenly() -> None:
             trainer.engine.loss(batch, trainer.model(batch.inputs))
             trainer.engine.end_step(batch)
         trainer.engine.end_epoch()
+    resumed = Trainer(make_model(), make_images(), callbacks[:1], epochs=2, batch_size=120)
+    resumed.engine.sampling.load_state_dict(trainer.engine.sampling.state_dict())
+    assert resumed.engine.run.max_rate == trainer.engine.run.max_rate > 2
     with pytest.raises(ValueError, match=r"least_rate is -1, expected a number >= 0\."):
         Augment(least_rate=-1)
 

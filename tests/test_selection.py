@@ -103,5 +103,5 @@ def test_the_command_says_why_it_stopped(
     folder = tmp_path / "run"
     main(["train", "--data", "tests.own.Shapes", *settings, "--run", str(folder)])
     told = capsys.readouterr().err
-    assert "Training was stopped: no epoch of the last 2 was better than" in told
+    assert "Training was stopped: no evaluation of the last 2 was better than" in told
     assert "epoch 40/40" not in told and (folder / "results.json").is_file()

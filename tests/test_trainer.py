@@ -146,12 +146,35 @@ def test_training_ends_when_patience_is_lost() -> None:
     one = scripted(values, patience=2)
     one.fit()
     assert one.engine.run.epoch == 6
-    reason = "no epoch of the last 2 was better than 0.800 in accuracy on the validation split"
+    reason = "no evaluation of the last 2 was better than 0.800 in accuracy on the validation split"
     assert one.engine.run.stop_reason == reason
     for patience in (None, 3):
         one = scripted(values, patience=patience)
         one.fit()
         assert (one.engine.run.epoch, one.engine.run.stop_reason) == (8, None)
+
+
+def test_epochs_between_evaluations_only_train(tmp_path: Path) -> None:
+    every, rarely = judged(epochs=5), judged(tmp_path, epochs=5, evaluate_every=2)
+    every.fit()
+    rarely.fit()
+    said = every.said  # type: ignore[attr-defined]
+    assert rarely.said == [said[1], said[3], said[4]]  # type: ignore[attr-defined]
+    for one, other in zip(every.model.parameters(), rarely.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert checkpoint.load(tmp_path / "last.pt")["engine"]["progress"]["epoch"] == 5
+
+
+def test_a_run_that_stops_early_is_evaluated_where_it_stops() -> None:
+    class Enough(Callback):
+        def on_epoch_end(self, run: Any) -> None:
+            run.stop("enough")
+
+    one = judged(callbacks=[Enough()], epochs=9, evaluate_every=9)
+    one.fit()
+    assert one.engine.run.epoch == len(one.said) == 1  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"evaluate_every is 0, expected a number above 0\."):
+        judged(evaluate_every=0)
 
 
 @pytest.mark.parametrize("stop", [3, 5, 6])

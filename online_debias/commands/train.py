@@ -24,7 +24,8 @@ from online_debias.errors import ConfigError, plainly, positive
 from online_debias.pipeline import Fitted, Job, Settings
 from online_debias.report.samples import remembered
 
-_MAY_CHANGE = {"device", "save_every", "log_every", "patience"}  # of a run that is resumed
+# Settings of a run that may be others when it is resumed.
+_MAY_CHANGE = {"device", "save_every", "log_every", "evaluate_every", "patience"}
 
 
 def train(arguments: Sequence[str]) -> dict[str, Any]:
