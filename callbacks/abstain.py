@@ -81,9 +81,24 @@ class Abstain(Callback):
         for name in ("right", "seen"):
             self.register_buffer(name, torch.zeros(run.n_classes))
         self.register_buffer("rows", torch.zeros(()))
+        self.stands = False  # as far as the host knows: then nothing is left to weigh
 
     def on_features(self, batch: Batch) -> None:
         """Weigh the evidence; take the signals back while there is too little."""
+        if not self.stands:
+            self._weigh(batch)
+        evidence = self.evidence
+        withheld = ~self._suffices(evidence)
+        for signal in self.refines:
+            batch.withhold(signal, withheld.expand(len(batch)))
+        self.run.record("shortcut/evidence", evidence)
+        self.run.record("shortcut/found", (~withheld).float())
+
+    def on_epoch_end(self, run: Run) -> None:
+        """See whether the verdict stands; here the host may wait."""
+        self.stands = bool(self.rows >= self.settle)
+
+    def _weigh(self, batch: Batch) -> None:
         told = batch.published[self.group_signal] == batch.targets
         plain = ~batch.mixed
         informs = (plain & ~told).any() & (self.rows < self.settle)
@@ -92,12 +107,6 @@ class Abstain(Callback):
         self.right.mul_(keep).index_add_(0, batch.targets, mass * told)
         self.seen.mul_(keep).index_add_(0, batch.targets, mass)
         self.rows += (plain & informs).sum()
-        evidence = self.evidence
-        withheld = ~self._suffices(evidence)
-        for signal in self.refines:
-            batch.withhold(signal, withheld.expand(len(batch)))
-        self.run.record("shortcut/evidence", evidence)
-        self.run.record("shortcut/found", (~withheld).float())
 
     @property
     def evidence(self) -> Tensor:

@@ -210,3 +210,18 @@ def test_features_on_another_grid_are_refused() -> None:
         BestViews().setup(64, 3, "cpu", 0)
     with pytest.raises(ValueError, match="10 features do not come in 3 blocks"):
         HalfSpaceTrees(n_trees=9, blocks=3).setup(10, 3, "cpu", 0)
+
+
+def test_trees_of_the_scan_are_given_back_when_the_forest_can_answer() -> None:
+    x, y, _ = marked(1024)
+    views = make()
+    feed(views, x[:512], y[:512])
+    held = sum(value.numel() for value in views.state_dict().values() if isinstance(value, Tensor))
+    assert not views.forest.ready and views.scout.n_features
+    feed(views, x[512:], y[512:])
+    assert views.forest.ready and views.ready and not views.scout.n_features
+    left = sum(value.numel() for value in views.state_dict().values() if isinstance(value, Tensor))
+    assert left < held / 4
+    views.setup(CHANNELS * SIDE**2, CLASSES, "cpu", seed=0)  # begins anew
+    assert views.scanning and views.scout.n_features and not views.ready
+    assert torch.equal(feed(views, x, y), feed(make(), x, y))

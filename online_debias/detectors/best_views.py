@@ -92,9 +92,13 @@ class BestViews(Detector):
         self.grids, self.scan = tuple(grids), scan
         self.n_views = sum(side**2 for side in grids)
         self.slots, self.margin = min(slots, self.n_views), margin
-        settings = {"height": height, "fold": fold, "retention": retention}
-        self.scout = HalfSpaceTrees(scan_trees * self.n_views, blocks=self.n_views, **settings)  # type: ignore[arg-type]
-        self.forest = HalfSpaceTrees(n_trees, blocks=self.slots, **settings)  # type: ignore[arg-type]
+        self._settings: dict[str, Any] = {"height": height, "fold": fold, "retention": retention}
+        self._scan_trees = scan_trees * self.n_views
+        self.forest = HalfSpaceTrees(n_trees, blocks=self.slots, **self._settings)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.scout = HalfSpaceTrees(self._scan_trees, blocks=self.n_views, **self._settings)
         self.rows, self.scanning = 0, True  # rows seen in the scan; whether it goes on
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
@@ -111,9 +115,9 @@ class BestViews(Detector):
                 f"{n_features} features are no map on a {side}x{side} grid: read a tap with "
                 f"pool={side}, such as 'local', or choose other grids"
             )
+        self._begin()
         self.scout.setup(self.n_views * width, n_classes, device, seeds.derive(seed, "scan"))
         self.forest.setup(self.slots * width, n_classes, device, seed)
-        self.rows, self.scanning = 0, True
         places = torch.eye(side**2, device=device).view(-1, 1, side, side)
         pooled = [F.adaptive_avg_pool2d(places, grid).flatten(1) for grid in self.grids]
         self.register_buffer("cells", torch.cat(pooled, 1), persistent=False)  # [places, views]
@@ -127,7 +131,7 @@ class BestViews(Detector):
     @property
     def ready(self) -> bool:
         """Whether a score can differ from 0: known from the number of rows alone."""
-        return self.scout.ready
+        return self.forest.ready or self.scout.ready
 
     @property
     def due(self) -> bool:
@@ -197,6 +201,8 @@ class BestViews(Detector):
             agreement, view = self.agreement.topk(self.slots)
             self.chosen.copy_(torch.where(agreement >= self.margin * agreement[0], view, view[0]))
             self.scanning = False
+        if self.forest.ready and self.scout.n_features:
+            self._dismiss_scout()
 
     def additive(self) -> dict[str, Tensor]:
         """Return the open window's masses and sums, and the scan's counts."""
@@ -211,6 +217,12 @@ class BestViews(Detector):
         self.scout.learn(views, targets, mass, rows)
         self.rows += rows
 
+    def _dismiss_scout(self) -> None:
+        """Give back the scout's memory, ten times that of the forest: nobody asks it any more."""
+        rows = self.rows
+        self._begin()
+        self.rows, self.scanning = rows, False
+
     def _best_so_far(self, each: Tensor) -> Tensor:
         return each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
 
@@ -222,12 +234,15 @@ class BestViews(Detector):
         return self.scout if self.scanning else self.forest
 
     def get_extra_state(self) -> dict[str, int]:
-        """Return how far the scan is."""
-        return {"rows": self.rows, "scanning": self.scanning}
+        """Return how far the scan is, and whether its trees are still there."""
+        scout = self.scout.n_features > 0
+        return {"rows": self.rows, "scanning": self.scanning, "scout": scout}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take back how far the scan is."""
+        """Take back how far the scan is; buffers are loaded after this."""
         self.rows, self.scanning = state["rows"], bool(state["scanning"])
+        if not state["scout"]:
+            self._dismiss_scout()
 
 
 def _means(x: Tensor, cells: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""What a step asks of the device, in operations: a cost that no busy machine can blur.
+
+The bounds are today's counts and a little more. Who needs more raises them, and says why.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from online_debias import config
+from online_debias.callback import Callback
+from online_debias.data import Images
+from online_debias.functional.cross_entropy import cross_entropy
+from online_debias.optimizer import make_optimizer, make_schedule
+from online_debias.trainer import Trainer
+from tests.conftest import make_images, make_model
+
+ROWS, BATCH, EPOCHS = 2400, 120, 3
+
+
+class Count(TorchDispatchMode):
+    """Counts operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(callbacks: list[Callback], images: Images) -> list[int]:
+    """Return how many each step of the last epoch has, when views are chosen and samples drawn."""
+    trainer = Trainer(make_model(), images, callbacks, epochs=EPOCHS, batch_size=BATCH,
+                      log_every=10**6)  # fmt: skip
+    found: list[int] = []
+    step = trainer._step
+
+    def counted(*batch: Tensor) -> None:
+        with Count() as count:
+            step(*batch)
+        found.append(count.operations)
+
+    trainer._step = counted  # type: ignore[method-assign]
+    trainer.fit()
+    return found[-ROWS // BATCH :]
+
+
+def by_hand(images: Images) -> int:
+    """Return how many a loop has that somebody would write: the second step of two."""
+    model = make_model().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, [], 8e-3, 0.0)
+    schedule = make_schedule("one-cycle", optimizer, 10)
+    inputs = Images.to_float(images.images[:BATCH]).contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        with Count() as count:
+            loss = cross_entropy(model(inputs), images.targets[:BATCH]).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return count.operations
+
+
+def recipe(name: str) -> list[Callback]:
+    callbacks: list[Callback] = config.parse(["--method", name])[0].callbacks
+    return callbacks
+
+
+def test_the_engine_adds_few_operations_to_a_loop_written_by_hand() -> None:
+    images = make_images(ROWS)
+    counts = operations([], images)
+    assert len(set(counts)) == 1
+    assert counts[0] - by_hand(images) <= 10
+
+
+def test_the_recipe_adds_as_many_as_it_did() -> None:
+    images = make_images(ROWS)
+    plain = operations([], images)[0]
+    for name, usual, folding in (("online-minimal", 110, 150), ("online", 355, 395)):
+        counts = operations(recipe(name), images)
+        assert median(counts) - plain <= usual
+        assert max(counts) - plain <= folding
+        assert median(counts) - plain > 0.8 * usual, f"{name} became cheaper: lower its bound"
