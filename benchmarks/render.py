@@ -11,9 +11,11 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import scorers_table
+import speed_tables
 import yaml
 
 from online_debias import summary, tables
@@ -27,8 +29,13 @@ def main() -> None:
     for document, shown in {
         "README.md": {
             "demo_compare": comparison,
-            "step_cost": measured,
-            "detectors": measured,
+            "step_cost": speed_tables.measured,
+        },
+        "docs/performance.md": {
+            "step_parts": speed_tables.measured,
+            "detectors": speed_tables.measured,
+            "scale": partial(speed_tables.growth, "training set"),
+            "scale:classes": partial(speed_tables.growth, "trees", "Views"),
         },
         "docs/methods.md": {"methods": methods},
         "docs/baselines.md": {
@@ -41,7 +48,7 @@ def main() -> None:
         "docs/robustness.md": {
             "robustness": robustness,
             "verdict": verdict,
-            "own_data": measured,
+            "own_data": speed_tables.measured,
             "bar": comparison,
             "selection": selection,
         },
@@ -53,7 +60,7 @@ def main() -> None:
             path = HERE / "results" / f"{name.partition(':')[0]}.csv"
             if path.is_file():
                 with path.open(newline="") as file:
-                    text = _replace(text, name, render(list(csv.DictReader(file))))
+                    text = _replace(text, name, render(rows=list(csv.DictReader(file))))
         (ROOT / document).write_text(text)
 
 
@@ -145,7 +152,8 @@ def ablation(rows: list[dict[str, str]]) -> str:
         cells = [method, *(_percent(*value) for value in values)]
         cells += ["" if method == "online" else " / ".join(f"{value:+.1f}" for value in less)]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n\nUnbiased accuracy in percent, last epoch, over two seeds."
+    seeds = sections[0].lines[0].n_seeds
+    return "\n".join(lines) + f"\n\nUnbiased accuracy in percent, last epoch; seeds: {seeds}."
 
 
 def _of(section: summary.Section, method: str) -> summary.Value:
@@ -238,15 +246,6 @@ def selection(rows: list[dict[str, str]]) -> str:
         for method in dict.fromkeys(row["method"] for row in shown):
             line = [cells.get((data, method, rule), "") for rule in rules]
             lines.append(f"| {data} | {method} | {' | '.join(line)} |")
-    return "\n".join(lines)
-
-
-def measured(rows: list[dict[str, str]]) -> str:
-    """Return a table of speed as it was measured."""
-    left_out = ("torch", "river", "python", "batch", "window", "microseconds_per_batch")
-    columns = [name for name in rows[0] if name not in left_out]
-    lines = [f"| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(row[name] for name in columns)} |" for row in rows]
     return "\n".join(lines)
 
 

@@ -1,58 +1,252 @@
-"""What the online recipe adds to a training step: `python benchmarks/step_cost.py [--threads N]`.
+"""What a training step costs: `python benchmarks/step_cost.py [--threads N] [--quick]`.
 
-Plain and online training take turns in one process, so that a busy machine slows both. One turn is
-two epochs on the digits without monitors; the online one includes a resampled round. The medians
-over the turns are written to benchmarks/results/step_cost.csv.
+A loop written by hand, Lightning without callbacks, this package's trainer without callbacks and
+with what `online-debias train` writes, and the online recipes take turns, one epoch each, in one
+process, so that a busy machine slows all of them. What a recipe does only once (to look for a view
+of the bias) is over by then; its epochs are resampled ones. The medians over the rounds are written
+to benchmarks/results/step_cost.csv, what the parts of the recipe take to step_parts.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import logging
 import platform
 import statistics
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from online_debias import config
+from online_debias.callback import Callback, Monitor
+from online_debias.callbacks.monitors import Detection, MetricsCSV, TensorBoard
 from online_debias.data import Images
-from online_debias.models import SmallConvNet
+from online_debias.functional.cross_entropy import cross_entropy
+from online_debias.models import SmallConvNet, Torchvision
+from online_debias.optimizer import make_optimizer, make_schedule
+from online_debias.record import Scalar
+from online_debias.run import Run
+from online_debias.torchvision_compat import import_torchvision
 from online_debias.trainer import Trainer
 
-METHODS = ("plain", "online-minimal", "online")
+RESULTS = Path(__file__).resolve().parent / "results"
+FIRST = 3  # epochs before the clock starts: views are scanned for, samples begin to be drawn
+Model = Callable[[], nn.Module]
+Epoch = Callable[[], float]
+
+
+class Parts(Monitor):
+    """Adds up the host's time in each callback."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[float]] = defaultdict(list)
+
+    def on_scalars(self, scalars: list[Scalar], run: Run) -> None:
+        """Keep the times of resampled epochs."""
+        for scalar in scalars:
+            group, _, name = scalar.name.partition("/")
+            if group == "time" and scalar.epoch >= FIRST:
+                self.seen[name].append(scalar.value)
 
 
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--quick", action="store_true", help="the small network; nothing is written"
+    )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    train = config.parse(["--data", "BiasedDigits"])[0].data.train()
-    turn("plain", train)  # warms up
-    turns = [{name: turn(name, train) for name in METHODS} for _ in range(given.turns)]
-    path = Path(__file__).resolve().parent / "results" / "step_cost.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["method", "milliseconds_per_step", "ratio_to_plain", "threads", "torch", "python"]
-        )
-        for name in METHODS:
-            milliseconds = statistics.median(one[name] for one in turns)
-            ratio = statistics.median(one[name] / one["plain"] for one in turns)
-            row = [name, f"{milliseconds:.2f}", f"{ratio:.3f}", given.threads]
-            print(*row)
-            writer.writerow([*row, torch.__version__, platform.python_version()])
+    digits = config.parse(["--data", "BiasedDigits"])[0].data.train()
+    settings: dict[str, tuple[Model, Images, int]] = {
+        "SmallConvNet, 28 pixels, batch 128": (partial(SmallConvNet, 10), digits, 128)
+    }
+    if not given.quick:
+        name = "ResNet-18, 64 pixels, batch 32"
+        settings[name] = (partial(Torchvision, 10, name="resnet18"), enlarged(digits, 1024), 32)
+    versions = [given.threads, torch.__version__, platform.python_version()]
+    costs, parts = [], []
+    for setting, what in settings.items():
+        cost, part = measure(*what, rounds=given.rounds)
+        costs += [[setting, *row, *versions] for row in cost]
+        parts += [[setting, *row, *versions] for row in part]
+    about = ["threads", "torch", "python"]
+    cost_heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand", "ratio_to_plain"]
+    write("step_cost.csv", [*cost_heads, *about], costs, given.quick)
+    write(
+        "step_parts.csv", ["setting", "part", "milliseconds_per_step", *about], parts, given.quick
+    )
 
 
-def turn(method: str, train: Images) -> float:
-    """Return the milliseconds a step of two epochs."""
-    callbacks = config.parse(["--method", method])[0].callbacks
-    trainer = Trainer(SmallConvNet(len(train.classes)), train, callbacks, epochs=2)
-    trainer.fit()
-    return 1e3 * trainer.seconds_training / trainer.engine.run.step
+def enlarged(images: Images, n: int) -> Images:
+    """Return the first `n` images at 64 pixels."""
+    larger = nn.functional.interpolate(images.images[:n].float(), 64).byte()
+    assert images.bias is not None
+    return Images(larger, images.targets[:n], images.classes, images.bias[:n])
+
+
+def measure(
+    make: Model, train: Images, batch_size: int, rounds: int
+) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return rows of loops (name, ms a step, ratios) and of the recipe's parts (name, ms)."""
+    parts = Parts()
+    with tempfile.TemporaryDirectory() as folder:
+        detection = Detection()
+        settings: dict[str, Any] = {"method": "plain"}
+        watching = [detection, MetricsCSV(Path(folder) / "metrics.csv"),
+                    TensorBoard(Path(folder), detection, train, settings)]  # fmt: skip
+        fit = partial(trainer, make, train, batch_size, FIRST + rounds)
+        loops: dict[str, Epoch] = {
+            "by hand": by_hand(make, train, batch_size, FIRST + rounds),
+            "Lightning, no callbacks": lightning(make, train, batch_size, FIRST + rounds),
+            "plain": fit([], []),
+            "plain, with TensorBoard and CSV": fit([], watching),
+            "online-minimal": fit(recipe("online-minimal"), []),
+            "online": fit(recipe("online"), [parts]),
+        }
+        for _ in range(FIRST):
+            for epoch in loops.values():
+                epoch()
+        took = [{name: epoch() for name, epoch in loops.items()} for _ in range(rounds)]
+    steps = len(train) // batch_size
+    rows = []
+    for name in loops:
+        each = 1e3 * statistics.median(one[name] for one in took) / steps
+        ratios = [
+            statistics.median(one[name] / one[other] for one in took)
+            for other in ("by hand", "plain")
+        ]
+        rows.append([name, f"{each:.2f}", *(f"{ratio:.3f}" for ratio in ratios)])
+        print(*rows[-1], flush=True)
+    spent = {name.removesuffix("_ms"): statistics.fmean(x) for name, x in parts.seen.items()}
+    whole = spent.pop("step")
+    named = sorted(spent.items(), key=lambda part: -part[1])
+    named.append(("network, optimizer and engine", whole - sum(spent.values())))
+    return rows, [[name, f"{value:.2f}"] for name, value in named]
+
+
+def recipe(name: str) -> list[Callback]:
+    """Return a recipe's callbacks."""
+    callbacks: list[Callback] = config.parse(["--method", name])[0].callbacks
+    return callbacks
+
+
+def trainer(
+    make: Model,
+    train: Images,
+    batch_size: int,
+    epochs: int,
+    callbacks: list[Callback],
+    monitors: list[Monitor],
+) -> Epoch:
+    """Return what trains one more epoch with our trainer, in seconds."""
+    torch.manual_seed(0)
+    fitting = Trainer(make(), train, callbacks, monitors, epochs=epochs, batch_size=batch_size)
+    fitting.epochs = 0
+
+    def epoch() -> float:
+        fitting.epochs += 1
+        start = time.perf_counter()
+        fitting.fit()
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def batches(train: Images, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Go through the images in random order, as one would by hand."""
+    for index in torch.randperm(len(train)).split(batch_size):
+        if len(index) == batch_size:
+            inputs = Images.to_float(train.images[index])
+            yield inputs.contiguous(memory_format=torch.channels_last), train.targets[index]
+
+
+def by_hand(make: Model, train: Images, batch_size: int, epochs: int) -> Epoch:
+    """Return what trains one more epoch without this package, in seconds."""
+    torch.manual_seed(0)
+    model = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(model, [], 8e-3, 0.0)
+    schedule = make_schedule("one-cycle", optimizer, epochs * (len(train) // batch_size))
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        for inputs, targets in batches(train, batch_size):
+            loss = cross_entropy(model(inputs), targets).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Epoch:
+    """Return what trains one more epoch with Lightning on the same batches, in seconds."""
+    import_torchvision()  # before Lightning does
+    import pytorch_lightning as pl
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.optimizer = make_optimizer(self.net, [], 8e-3, 0.0)
+            steps = epochs * (len(train) // batch_size)
+            self.schedule = make_schedule("one-cycle", self.optimizer, steps)
+
+        def configure_optimizers(self) -> Any:
+            return [self.optimizer], [{"scheduler": self.schedule, "interval": "step"}]
+
+        def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+            return cross_entropy(self.net(batch[0]), batch[1]).mean()
+
+        def on_train_epoch_start(self) -> None:
+            self.start = time.perf_counter()
+
+        def on_train_epoch_end(self) -> None:
+            self.seconds = time.perf_counter() - self.start
+
+    class Loader:
+        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            return batches(train, batch_size)
+
+        def __len__(self) -> int:
+            return len(train) // batch_size
+
+    module = Module()
+
+    def epoch() -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pl.Trainer(
+                max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+                enable_progress_bar=False, enable_model_summary=False, inference_mode=False,
+            ).fit(module, Loader())  # fmt: skip
+        return module.seconds
+
+    return epoch
+
+
+def write(name: str, heads: list[str], rows: list[list[Any]], quick: bool) -> None:
+    """Write a results file."""
+    if quick:
+        return
+    with (RESULTS / name).open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
 
 
 if __name__ == "__main__":

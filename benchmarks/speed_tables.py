@@ -1,0 +1,29 @@
+"""Tables of what was measured of speed and memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+
+def measured(rows: list[dict[str, str]]) -> str:
+    """Return a table of speed as it was measured."""
+    left_out = ("torch", "river", "python", "batch", "window", "microseconds_per_batch")
+    columns = [name for name in rows[0] if name not in left_out]
+    lines = [f"| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|"]
+    lines += [f"| {' | '.join(row[name] for name in columns)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def growth(*named: str, rows: list[dict[str, str]]) -> str:
+    """Return a line for each size of what has one of these words in its name."""
+    rows = [row for row in rows if any(word in row["what"] for word in named)]
+    sizes = [name for name in ("what", "samples", "classes", "features") if rows[0][name]]
+    lines: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
+    for row in rows:
+        lines[tuple(row[name] for name in sizes)][row["measure"]] = row["value"]
+    measures = list(dict.fromkeys(row["measure"] for row in rows))
+    heads = [*sizes, *measures]
+    table = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for size, found in lines.items():
+        table.append(f"| {' | '.join([*size, *(found[name] for name in measures)])} |")
+    return "\n".join(table)
