@@ -19,8 +19,11 @@ class Abstain(Callback):
     disagreement means nothing: to act on it costs accuracy. So the evidence is how much better
     than by chance the biased view tells the class, over the latest rows, class by class
     (`functional.agreement`). While it is below `threshold`, every row counts as bias-aligned, and
-    what acts on the signals leaves training as it is. After `settle` rows the verdict stands: a
-    bias is learned early, while later the shallow layers themselves learn to tell classes.
+    what acts on the signals leaves training as it is.
+
+    A shortcut is there from the start, for a network that has hardly learned yet, while later the
+    shallow layers themselves learn to tell classes. So there has to be a hint of it in the first
+    `early` rows, or there is none; and after `settle` rows the verdict stands.
 
     A view that tells the class is not always one that must not be used: of a cue that is there for
     good reason, the verdict says the same. It sees what the scorer's features show, so a bias in
@@ -32,6 +35,8 @@ class Abstain(Callback):
 
     Args:
         threshold: least evidence to act on, in (0, 1).
+        hint: least evidence of the first `early` rows, from then on, in [0, 1).
+        early: rows that must show the hint.
         window: about how many rows the evidence looks back.
         least: rows it takes to say anything.
         settle: rows after which the evidence stays as it is.
@@ -49,11 +54,16 @@ class Abstain(Callback):
 
     right: Tensor
     seen: Tensor
+    early_right: Tensor
+    early_seen: Tensor
     rows: Tensor
+    hinted: Tensor
 
     def __init__(
         self,
         threshold: float = 0.45,
+        hint: float = 0.3,
+        early: int = 2048,
         window: int = 4096,
         least: int = 512,
         settle: int = 16384,
@@ -66,21 +76,25 @@ class Abstain(Callback):
             raise ValueError(
                 f"Abstain: threshold is {threshold}, expected a number between 0 and 1."
             )
-        if not 1 <= least <= window <= settle:
+        if not 0 <= hint < 1:
+            raise ValueError(f"Abstain: hint is {hint}, expected 0 <= hint < 1.")
+        if not 1 <= least <= min(early, window) <= max(early, window) <= settle:
             raise ValueError(
-                f"Abstain: least is {least}, window {window} and settle {settle}, expected 1 <= "
-                "least <= window <= settle."
+                f"Abstain: least is {least}, early {early}, window {window} and settle {settle}, "
+                "expected 1 <= least <= early and window <= settle."
             )
         self.refines = (signal, group_signal)
         self.threshold, self.window = threshold, window
+        self.hint, self.early = hint, early
         self.least, self.settle = least, settle
         self.signal, self.group_signal = signal, group_signal
 
     def setup(self, run: Run) -> None:
         """Begin without evidence."""
-        for name in ("right", "seen"):
+        for name in ("right", "seen", "early_right", "early_seen"):
             self.register_buffer(name, torch.zeros(run.n_classes))
         self.register_buffer("rows", torch.zeros(()))
+        self.register_buffer("hinted", torch.ones((), dtype=torch.bool))
         self.stands = False  # as far as the host knows: then nothing is left to weigh
 
     def on_features(self, batch: Batch) -> None:
@@ -104,9 +118,14 @@ class Abstain(Callback):
         informs = (plain & ~told).any() & (self.rows < self.settle)
         keep = torch.where(informs, max(0.0, 1 - len(batch) / self.window), 1.0)
         mass = plain * informs / batch.rate  # a row drawn often is not more common for it
+        first = mass * (self.rows < self.early)
+        self.early_right.index_add_(0, batch.targets, first * told)
+        self.early_seen.index_add_(0, batch.targets, first)
         self.right.mul_(keep).index_add_(0, batch.targets, mass * told)
         self.seen.mul_(keep).index_add_(0, batch.targets, mass)
         self.rows += (plain & informs).sum()
+        hint = agreement(self.early_right, self.early_seen)
+        self.hinted.copy_((hint >= self.hint) | (self.rows < self.early))
 
     @property
     def evidence(self) -> Tensor:
@@ -119,7 +138,7 @@ class Abstain(Callback):
         return self._suffices(self.evidence)
 
     def _suffices(self, evidence: Tensor) -> Tensor:
-        return (self.rows >= self.least) & (evidence >= self.threshold)
+        return self.hinted & (self.rows >= self.least) & (evidence >= self.threshold)
 
     def findings(self) -> dict[str, float]:
         """Return the verdict, for results.json."""

@@ -103,7 +103,7 @@ def test_evidence_is_the_agreement_of_the_latest_rows() -> None:
 
 
 def test_the_verdict_stands_once_it_is_settled() -> None:
-    callback = made(window=1024, settle=1280)
+    callback = made(window=1024, early=1024, settle=1280)
     for seed in range(10):
         step(callback, 0.4, seed=seed)
     settled = float(callback.evidence)
@@ -113,6 +113,17 @@ def test_the_verdict_stands_once_it_is_settled() -> None:
             last = step(callback, 0.95, seed=seed)
         assert float(callback.evidence) == settled < 0.3 and withheld(last)
         callback.on_epoch_end(callback.run)
+
+
+@pytest.mark.parametrize(("at_first", "expected"), [(0.4, True), (0.7, False)])
+def test_what_is_told_only_later_is_no_shortcut(at_first: float, expected: bool) -> None:
+    callback = made(early=1024, window=1024)
+    for seed in range(8):
+        step(callback, at_first, seed=seed)
+    for seed in range(40):
+        last = step(callback, 0.95, seed=seed)
+    assert float(callback.evidence) > 0.85 and withheld(last) is expected
+    assert bool(callback.found) is not expected
 
 
 def test_what_is_published_stays_as_it_was_for_those_who_refine() -> None:
@@ -174,9 +185,11 @@ def test_what_was_remembered_before_a_verdict_was_reversed_is_acted_on_no_more()
     [
         ({"threshold": 0.0}, "threshold is 0.0"),
         ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"least": 0}, "least is 0, window 4096 and settle 16384"),
-        ({"window": 100}, "least is 512, window 100"),
+        ({"least": 0}, "least is 0, early 2048, window 4096 and settle 16384"),
+        ({"window": 100}, "least is 512, early 2048, window 100"),
         ({"settle": 1000}, "window 4096 and settle 1000"),
+        ({"early": 20000}, "early 20000, window 4096 and settle 16384"),
+        ({"hint": 1.0}, "hint is 1.0, expected 0 <= hint < 1"),
     ],
 )
 def test_wrong_arguments_are_refused(settings: dict[str, float], message: str) -> None:
