@@ -35,7 +35,7 @@ class Abstain(Callback):
 
     Args:
         threshold: least evidence to act on, in (0, 1).
-        hint: least evidence of the first `early` rows, from then on, in [0, 1).
+        hint: least evidence that the first `early` rows must have shown, at most `threshold`.
         early: rows that must show the hint.
         window: about how many rows the evidence looks back.
         least: rows it takes to say anything.
@@ -57,7 +57,7 @@ class Abstain(Callback):
     early_right: Tensor
     early_seen: Tensor
     rows: Tensor
-    hinted: Tensor
+    first: Tensor
 
     def __init__(
         self,
@@ -76,8 +76,10 @@ class Abstain(Callback):
             raise ValueError(
                 f"Abstain: threshold is {threshold}, expected a number between 0 and 1."
             )
-        if not 0 <= hint < 1:
-            raise ValueError(f"Abstain: hint is {hint}, expected 0 <= hint < 1.")
+        if not 0 <= hint <= threshold:
+            raise ValueError(
+                f"Abstain: hint is {hint}, expected 0 <= hint <= threshold, which is {threshold}."
+            )
         if not 1 <= least <= min(early, window) <= max(early, window) <= settle:
             raise ValueError(
                 f"Abstain: least is {least}, early {early}, window {window} and settle {settle}, "
@@ -94,7 +96,7 @@ class Abstain(Callback):
         for name in ("right", "seen", "early_right", "early_seen"):
             self.register_buffer(name, torch.zeros(run.n_classes))
         self.register_buffer("rows", torch.zeros(()))
-        self.register_buffer("hinted", torch.ones((), dtype=torch.bool))
+        self.register_buffer("first", torch.ones(()))  # evidence of the early rows; 1 until then
         self.stands = False  # as far as the host knows: then nothing is left to weigh
 
     def on_features(self, batch: Batch) -> None:
@@ -118,19 +120,23 @@ class Abstain(Callback):
         informs = (plain & ~told).any() & (self.rows < self.settle)
         keep = torch.where(informs, max(0.0, 1 - len(batch) / self.window), 1.0)
         mass = plain * informs / batch.rate  # a row drawn often is not more common for it
-        first = mass * (self.rows < self.early)
-        self.early_right.index_add_(0, batch.targets, first * told)
-        self.early_seen.index_add_(0, batch.targets, first)
+        early = mass * (self.rows < self.early)
+        self.early_right.index_add_(0, batch.targets, early * told)
+        self.early_seen.index_add_(0, batch.targets, early)
         self.right.mul_(keep).index_add_(0, batch.targets, mass * told)
         self.seen.mul_(keep).index_add_(0, batch.targets, mass)
         self.rows += (plain & informs).sum()
-        hint = agreement(self.early_right, self.early_seen)
-        self.hinted.copy_((hint >= self.hint) | (self.rows < self.early))
+        first = agreement(self.early_right, self.early_seen)
+        self.first.copy_(torch.where(self.rows < self.early, 1.0, first))
 
     @property
     def evidence(self) -> Tensor:
-        """How much better than by chance the view tells the class, 0-dim, in [0, 1]."""
-        return agreement(self.right, self.seen)
+        """How much better than by chance the view tells the class, 0-dim, in [0, 1].
+
+        Of the latest rows; of the early ones where these gave no hint.
+        """
+        latest = agreement(self.right, self.seen)
+        return torch.where(self.first >= self.hint, latest, self.first)
 
     @property
     def found(self) -> Tensor:
@@ -138,7 +144,7 @@ class Abstain(Callback):
         return self._suffices(self.evidence)
 
     def _suffices(self, evidence: Tensor) -> Tensor:
-        return self.hinted & (self.rows >= self.least) & (evidence >= self.threshold)
+        return (self.rows >= self.least) & (evidence >= self.threshold)
 
     def findings(self) -> dict[str, float]:
         """Return the verdict, for results.json."""

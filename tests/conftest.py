@@ -59,7 +59,7 @@ def make_recipe() -> list[Callback]:
     views = BestViews(grids=(1, 7), scan=96, scan_trees=2, n_trees=12, height=4, fold=64)
     return [
         ConflictScore(views, tap="local"),
-        Abstain(threshold=0.2, window=480, least=48),
+        Abstain(threshold=0.2, hint=0.2, window=480, least=48),
         NoiseFilter(separation=0.3, warmup=1),
         Resample(sharpness=10),
         CrossBiasMix(),
