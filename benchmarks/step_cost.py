@@ -74,7 +74,7 @@ def main() -> None:
     }
     if not given.quick:
         name = "ResNet-18, 64 pixels, batch 32"
-        settings[name] = (partial(Torchvision, 10, name="resnet18"), enlarged(digits, 1024), 32)
+        settings[name] = (partial(Torchvision, 10, name="resnet18"), enlarged(digits, 704), 32)
     versions = [given.threads, torch.__version__, platform.python_version()]
     costs, parts = [], []
     for setting, what in settings.items():
@@ -93,7 +93,7 @@ def enlarged(images: Images, n: int) -> Images:
     """Return the first `n` images at 64 pixels."""
     larger = nn.functional.interpolate(images.images[:n].float(), 64).byte()
     assert images.bias is not None
-    return Images(larger, images.targets[:n], images.classes, images.bias[:n])
+    return Images(larger, images.targets[:n], images.bias[:n], images.classes)
 
 
 def measure(
