@@ -14,12 +14,12 @@ import argparse
 import csv
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from detectors import cpu_time
 
 from online_debias import compose, seeds
 from online_debias.detectors import BestViews, HalfSpaceTrees
@@ -96,9 +96,7 @@ def forest(name: str, detector: Detector, n_classes: int, width: int) -> list[li
     def step() -> None:
         y = torch.randint(n_classes, (BATCH,), generator=stream)
         x = torch.rand(BATCH, width, generator=stream) + 4 * y[:, None] / n_classes
-        start = time.process_time()
-        detector.step(x, y, mass)
-        took.append(time.process_time() - start)
+        took.append(cpu_time(lambda: detector.step(x, y, mass)))
 
     took: list[float] = []
     for _ in range(10):  # BestViews is scanning
@@ -142,12 +140,7 @@ def held(detector: Detector) -> int:
 
 def median(work: Callable[[], None], turns: int) -> float:
     """Return the median CPU time of a piece of work, in seconds."""
-    took = []
-    for _ in range(turns):
-        start = time.process_time()
-        work()
-        took.append(time.process_time() - start)
-    return statistics.median(took)
+    return statistics.median(cpu_time(work) for _ in range(turns))
 
 
 def shown(about: list[Any], figures: dict[str, float]) -> list[list[Any]]:

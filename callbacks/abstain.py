@@ -80,10 +80,15 @@ class Abstain(Callback):
             raise ValueError(
                 f"Abstain: hint is {hint}, expected 0 <= hint <= threshold, which is {threshold}."
             )
-        if not 1 <= least <= min(early, window) <= max(early, window) <= settle:
+        if not 1 <= least <= window <= settle:
             raise ValueError(
-                f"Abstain: least is {least}, early {early}, window {window} and settle {settle}, "
-                "expected 1 <= least <= early and window <= settle."
+                f"Abstain: least is {least}, window {window} and settle {settle}, expected 1 <= "
+                "least <= window <= settle."
+            )
+        if not least <= early <= settle:
+            raise ValueError(
+                f"Abstain: early is {early}, expected least <= early <= settle, which are {least} "
+                f"and {settle}."
             )
         self.refines = (signal, group_signal)
         self.threshold, self.window = threshold, window

@@ -97,8 +97,8 @@ class Trainer:
         log_every: int = 50,
         patience: int | None = None,
     ) -> None:
-        positive(epochs=epochs, batch_size=batch_size, lr=lr, log_every=log_every)
-        positive(evaluate_every=evaluate_every)
+        positive(epochs=epochs, batch_size=batch_size, lr=lr)
+        positive(log_every=log_every, evaluate_every=evaluate_every)
         check_patience(patience, evaluate_on or {})
         self.device = torch.device(device)
         self.epochs, self.precision, self.run_folder = epochs, precision, run

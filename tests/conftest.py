@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import safetensors.torch
@@ -26,8 +28,16 @@ from online_debias.models import SmallConvNet
 
 torch.set_num_threads(1)
 
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 CLASSES = ("bar", "cross", "ring")
 COLOURS = torch.tensor([[230, 40, 40], [40, 230, 40], [40, 40, 230]], dtype=torch.uint8)
+
+
+def script(name: str) -> ModuleType:
+    """Import a benchmark as a script finds it: beside itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        return importlib.import_module(name)
 
 
 def make_images(n: int = 240, rho: float = 0.9, seed: int = 0) -> Images:

@@ -186,10 +186,11 @@ def test_what_was_remembered_before_a_verdict_was_reversed_is_acted_on_no_more()
     [
         ({"threshold": 0.0}, "threshold is 0.0"),
         ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"least": 0}, "least is 0, early 2048, window 4096 and settle 16384"),
-        ({"window": 100}, "least is 512, early 2048, window 100"),
+        ({"least": 0}, "least is 0, window 4096 and settle 16384"),
+        ({"window": 100}, "least is 512, window 100"),
         ({"settle": 1000}, "window 4096 and settle 1000"),
-        ({"early": 20000}, "early 20000, window 4096 and settle 16384"),
+        ({"early": 100}, "early is 100, expected least <= early <= settle, which are 512 and"),
+        ({"early": 20000}, "early is 20000, expected least <= early <= settle, which are 512 and"),
         ({"hint": 0.5}, "hint is 0.5, expected 0 <= hint <= threshold, which is 0.45"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -11,16 +10,15 @@ import yaml
 
 from online_debias.commands import compare
 from online_debias.compare import cells
+from tests.conftest import BENCHMARKS, script
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 COMPARISONS = sorted((BENCHMARKS / "quality").glob("*.yaml"))
 
 
 @pytest.fixture
 def quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
     monkeypatch.chdir(tmp_path)
-    return importlib.import_module("quality")
+    return script("quality")
 
 
 @pytest.mark.parametrize("path", COMPARISONS, ids=lambda path: path.stem)

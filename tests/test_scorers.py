@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -16,19 +15,9 @@ from online_debias.data import Images
 from online_debias.detectors import Centroid
 from online_debias.metrics import detection
 from online_debias.trainer import Trainer
-from tests.conftest import make_images, make_model
+from tests.conftest import make_images, make_model, script
 
 KEY = {"data": "d", "ratio": 0.9, "seed": 0, "trained": "plain", "epoch": 1}
-
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    """Import a benchmark as a script finds it: beside itself."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")

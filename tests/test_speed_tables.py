@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from online_debias.detectors import BestViews
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module(request.param)
+from tests.conftest import script
 
 
-@pytest.mark.parametrize("script", ["speed_tables"], indirect=True)
-def test_a_line_for_each_size(script: ModuleType) -> None:
+def test_a_line_for_each_size() -> None:
+    growth = script("speed_tables").growth
     rows = [
         {"what": what, "samples": n, "classes": "10", "features": "", "measure": name, "value": x}
         for what, n, name, x in (
@@ -31,24 +20,22 @@ def test_a_line_for_each_size(script: ModuleType) -> None:
             ("50 trees", "", "held", "7"),
         )
     ]
-    assert script.growth("training", rows=rows).splitlines()[2:] == [
+    assert growth("training", rows=rows).splitlines()[2:] == [
         "| training set | 100 | 10 | 3 | 2 |",
         "| training set | 1000 | 10 | 4 | 1 |",
     ]
-    assert script.growth("trees", "Views", rows=rows).splitlines() == [
+    assert growth("trees", "Views", rows=rows).splitlines() == [
         "| what | classes | held |", "|---|---|---|", "| 50 trees | 10 | 7 |",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("script", ["scale"], indirect=True)
-def test_memory_is_that_of_all_tensors(
-    script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_memory_is_that_of_all_tensors(capsys: pytest.CaptureFixture[str]) -> None:
+    scale = script("scale")
     views = BestViews(grids=(1, 2), scan_trees=1, n_trees=4, scan=512, fold=128)
-    rows = {row[4]: float(row[5]) for row in script.forest("views", views, 3, 8)}
+    rows = {row[4]: float(row[5]) for row in scale.forest("views", views, 3, 8)}
     counted = sum(x.numel() * x.element_size() for x in views.state_dict().values()
                   if hasattr(x, "numel"))  # fmt: skip
-    assert script.held(views) > counted
-    assert rows["held, MB"] == pytest.approx(script.held(views) / 1e6, rel=0.01)
+    assert scale.held(views) > counted
+    assert rows["held, MB"] == pytest.approx(scale.held(views) / 1e6, rel=0.01)
     assert "milliseconds a step" in capsys.readouterr().out
-    assert all(float(row[5]) > 0 for row in script.samples(1000))
+    assert all(float(row[5]) > 0 for row in scale.samples(1000))

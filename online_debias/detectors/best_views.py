@@ -94,12 +94,12 @@ class BestViews(Detector):
         self.slots, self.margin = min(slots, self.n_views), margin
         self._settings: dict[str, Any] = {"height": height, "fold": fold, "retention": retention}
         self._scan_trees = scan_trees * self.n_views
+        self.scout = self._new_scout()
         self.forest = HalfSpaceTrees(n_trees, blocks=self.slots, **self._settings)
-        self._begin()
-
-    def _begin(self) -> None:
-        self.scout = HalfSpaceTrees(self._scan_trees, blocks=self.n_views, **self._settings)
         self.rows, self.scanning = 0, True  # rows seen in the scan; whether it goes on
+
+    def _new_scout(self) -> HalfSpaceTrees:
+        return HalfSpaceTrees(self._scan_trees, blocks=self.n_views, **self._settings)
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
         """Begin to scan; see `Detector.setup`.
@@ -115,9 +115,10 @@ class BestViews(Detector):
                 f"{n_features} features are no map on a {side}x{side} grid: read a tap with "
                 f"pool={side}, such as 'local', or choose other grids"
             )
-        self._begin()
+        self.scout = self._new_scout()
         self.scout.setup(self.n_views * width, n_classes, device, seeds.derive(seed, "scan"))
         self.forest.setup(self.slots * width, n_classes, device, seed)
+        self.rows, self.scanning = 0, True
         places = torch.eye(side**2, device=device).view(-1, 1, side, side)
         pooled = [F.adaptive_avg_pool2d(places, grid).flatten(1) for grid in self.grids]
         self.register_buffer("cells", torch.cat(pooled, 1), persistent=False)  # [places, views]
@@ -202,7 +203,7 @@ class BestViews(Detector):
             self.chosen.copy_(torch.where(agreement >= self.margin * agreement[0], view, view[0]))
             self.scanning = False
         if self.forest.ready and self.scout.n_features:
-            self._dismiss_scout()
+            self.scout = self._new_scout()  # the old one has ten times the forest's memory
 
     def additive(self) -> dict[str, Tensor]:
         """Return the open window's masses and sums, and the scan's counts."""
@@ -216,12 +217,6 @@ class BestViews(Detector):
             self.open_seen.index_add_(0, targets, mass)
         self.scout.learn(views, targets, mass, rows)
         self.rows += rows
-
-    def _dismiss_scout(self) -> None:
-        """Give back the scout's memory, ten times that of the forest: nobody asks it any more."""
-        rows = self.rows
-        self._begin()
-        self.rows, self.scanning = rows, False
 
     def _best_so_far(self, each: Tensor) -> Tensor:
         return each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
@@ -242,7 +237,7 @@ class BestViews(Detector):
         """Take back how far the scan is; buffers are loaded after this."""
         self.rows, self.scanning = state["rows"], bool(state["scanning"])
         if not state["scout"]:
-            self._dismiss_scout()
+            self.scout = self._new_scout()
 
 
 def _means(x: Tensor, cells: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from tests.bad_inputs.case import IMPORTED, TRAIN, Case, calls, mine, scores
 # Callback, arguments, what is said of them.
 ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("Abstain", {"threshold": 2}, "threshold is 2.0, expected a number between 0 and 1"),
-    ("Abstain", {"least": 0}, "least is 0.*, expected 1 <= least <= early"),
+    ("Abstain", {"least": 0}, "least is 0.*, expected 1 <= least <= window"),
     ("Augment", {"probability": 0}, "probability is 0.0, expected 0 < probability <= 1"),
     ("BiasAmplifier", {"weights": "no.safetensors"}, "no file no.safetensors; give the"),
     (
