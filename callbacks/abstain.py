@@ -8,7 +8,10 @@ from torch import Tensor
 from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.functional.agreement import agreement
+from online_debias.functional.doubt import doubt
 from online_debias.run import Run
+
+_PRIOR = 8.0  # contradicting rows to begin with, of which the model sides with the view in half
 
 
 class Abstain(Callback):
@@ -25,19 +28,29 @@ class Abstain(Callback):
     shallow layers themselves learn to tell classes. So there has to be a hint of it in the first
     `early` rows, or there is none; and after `settle` rows the verdict stands.
 
+    A view that tells nearly every class is `sure`. One that tells less also errs where nothing
+    conflicts; it is a shortcut only if the model takes it: on the rows that contradict the view (a
+    score above 1/2) the model prefers what the view sees to the label, in a share `follow` of them.
+    That can be seen only while nothing acts yet, so what was once released stays so, as long as
+    there is evidence.
+
     A view that tells the class is not always one that must not be used: of a cue that is there for
     good reason, the verdict says the same. It sees what the scorer's features show, so a bias in
     the shape of things escapes a shallow tap. Batches in which the view agrees with every target
     (all, before the scorer is ready) say nothing and are left out.
 
     Signals: refines `conflict` and `bias_group` (arguments `signal`, `group_signal`).
-    Records: `shortcut/evidence`, in [0, 1]; `shortcut/found`, 1 while it is enough.
+    Records: `shortcut/evidence`, in [0, 1]; `shortcut/followed`, share of the contradicting rows in
+    which the model sides with the view; `shortcut/found`, 1 while both are enough.
 
     Args:
         threshold: least evidence to act on, in (0, 1).
+        sure: evidence to act on whatever the model does, at least `threshold`.
+        follow: share of the contradicting rows in which the model must side with the view if the
+            evidence is not sure; 0 asks nothing of the model.
         hint: least evidence that the first `early` rows must have shown, at most `threshold`.
         early: rows that must show the hint.
-        window: about how many rows the evidence looks back.
+        window: about how many rows evidence and following look back.
         least: rows it takes to say anything.
         settle: rows after which the evidence stays as it is.
         signal: name of the score.
@@ -54,14 +67,17 @@ class Abstain(Callback):
 
     right: Tensor
     seen: Tensor
-    early_right: Tensor
-    early_seen: Tensor
     rows: Tensor
-    first: Tensor
+    sided: Tensor
+    contradicting: Tensor
+    released: Tensor
+    _stands: tuple[Tensor, Tensor, Tensor] | None  # once the host knows that it will not change
 
     def __init__(
         self,
         threshold: float = 0.45,
+        sure: float = 0.75,
+        follow: float = 0.8,
         hint: float = 0.3,
         early: int = 2048,
         window: int = 4096,
@@ -76,6 +92,13 @@ class Abstain(Callback):
             raise ValueError(
                 f"Abstain: threshold is {threshold}, expected a number between 0 and 1."
             )
+        if not threshold <= sure <= 1:
+            raise ValueError(
+                f"Abstain: sure is {sure}, expected threshold <= sure <= 1; threshold is "
+                f"{threshold}."
+            )
+        if not 0 <= follow < 1:
+            raise ValueError(f"Abstain: follow is {follow}, expected 0 <= follow < 1.")
         if not 0 <= hint <= threshold:
             raise ValueError(
                 f"Abstain: hint is {hint}, expected 0 <= hint <= threshold, which is {threshold}."
@@ -92,47 +115,58 @@ class Abstain(Callback):
             )
         self.refines = (signal, group_signal)
         self.threshold, self.window = threshold, window
+        self.sure, self.follow = sure, follow
         self.hint, self.early = hint, early
         self.least, self.settle = least, settle
         self.signal, self.group_signal = signal, group_signal
 
     def setup(self, run: Run) -> None:
         """Begin without evidence."""
-        for name in ("right", "seen", "early_right", "early_seen"):
-            self.register_buffer(name, torch.zeros(run.n_classes))
+        for name in ("right", "seen"):  # of the latest rows, and of the early ones
+            self.register_buffer(name, torch.zeros(2, run.n_classes))
         self.register_buffer("rows", torch.zeros(()))
-        self.register_buffer("first", torch.ones(()))  # evidence of the early rows; 1 until then
-        self.stands = False  # as far as the host knows: then nothing is left to weigh
+        self.register_buffer("sided", torch.tensor(_PRIOR / 2))
+        self.register_buffer("contradicting", torch.tensor(_PRIOR))
+        self.register_buffer("released", torch.tensor(False))
+        self._stands = None
 
     def on_features(self, batch: Batch) -> None:
         """Weigh the evidence; take the signals back while there is too little."""
-        if not self.stands:
-            self._weigh(batch)
-        evidence = self.evidence
-        withheld = ~self._suffices(evidence)
+        evidence, followed, found = self._stands or self._weighed(batch)
+        withheld = ~found.expand(len(batch))
         for signal in self.refines:
-            batch.withhold(signal, withheld.expand(len(batch)))
+            batch.withhold(signal, withheld)
         self.run.record("shortcut/evidence", evidence)
-        self.run.record("shortcut/found", (~withheld).float())
+        self.run.record("shortcut/followed", followed)
+        self.run.record("shortcut/found", found.float())
 
     def on_epoch_end(self, run: Run) -> None:
         """See whether the verdict stands; here the host may wait."""
-        self.stands = bool(self.rows >= self.settle)
+        if self.rows >= self.settle:
+            self._stands = self.evidence, self.followed, self.found
 
-    def _weigh(self, batch: Batch) -> None:
-        told = batch.published[self.group_signal] == batch.targets
+    def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        assert batch.logits is not None
+        view = batch.published[self.group_signal]
+        told = view == batch.targets
         plain = ~batch.mixed
         informs = (plain & ~told).any() & (self.rows < self.settle)
+        plain &= informs
         keep = torch.where(informs, max(0.0, 1 - len(batch) / self.window), 1.0)
-        mass = plain * informs / batch.rate  # a row drawn often is not more common for it
-        early = mass * (self.rows < self.early)
-        self.early_right.index_add_(0, batch.targets, early * told)
-        self.early_seen.index_add_(0, batch.targets, early)
-        self.right.mul_(keep).index_add_(0, batch.targets, mass * told)
-        self.seen.mul_(keep).index_add_(0, batch.targets, mass)
-        self.rows += (plain & informs).sum()
-        first = agreement(self.early_right, self.early_seen)
-        self.first.copy_(torch.where(self.rows < self.early, 1.0, first))
+        mass = plain / batch.rate  # a row drawn often is not more common for it
+        mass = torch.stack([mass, mass * (self.rows < self.early)])
+        for total, part in ((self.right, mass * told), (self.seen, mass)):
+            total[0] *= keep
+            total.index_add_(1, batch.targets, part)
+        self.rows += plain.sum()
+        contradicts = plain & (batch.published[self.signal] > 0.5)
+        sides = contradicts & (doubt(batch.logits.detach(), batch.targets, view) > 0.5)
+        self.sided.mul_(keep).add_(sides.sum())
+        self.contradicting.mul_(keep).add_(contradicts.sum())
+        evidence, followed = self.evidence, self.followed
+        suffices = self._suffices(evidence)
+        self.released |= suffices & ((evidence >= self.sure) | (followed >= self.follow))
+        return evidence, followed, suffices & self.released
 
     @property
     def evidence(self) -> Tensor:
@@ -140,17 +174,27 @@ class Abstain(Callback):
 
         Of the latest rows; of the early ones where these gave no hint.
         """
-        latest = agreement(self.right, self.seen)
-        return torch.where(self.first >= self.hint, latest, self.first)
+        latest, early = agreement(self.right, self.seen)
+        hinted = (self.rows < self.early) | (early >= self.hint)
+        return torch.where(hinted, latest, early)
+
+    @property
+    def followed(self) -> Tensor:
+        """Share of the latest contradicting rows in which the model sides with the view, 0-dim."""
+        return self.sided / self.contradicting
 
     @property
     def found(self) -> Tensor:
         """Whether there is a shortcut, 0-dim bool."""
-        return self._suffices(self.evidence)
+        return self.released & self._suffices(self.evidence)
 
     def _suffices(self, evidence: Tensor) -> Tensor:
         return (self.rows >= self.least) & (evidence >= self.threshold)
 
     def findings(self) -> dict[str, float]:
-        """Return the verdict, for results.json."""
-        return {"shortcut": bool(self.found), "shortcut_evidence": round(float(self.evidence), 4)}
+        """Return the verdict, for results.json; whether it is followed only if it could matter."""
+        evidence = self.evidence
+        found = {"shortcut": bool(self.found), "shortcut_evidence": round(float(evidence), 4)}
+        if self._suffices(evidence):
+            found["shortcut_followed"] = round(float(self.followed), 4)
+        return found

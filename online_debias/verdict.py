@@ -11,14 +11,16 @@ def sentence(results: Mapping[str, Any]) -> str:
 
     Args:
         results: with `shortcut` (true, false, or missing where nobody looked for one),
-            `shortcut_evidence` and, where they are known, `conflicting_share` and
-            `suspected_noise`.
+            `shortcut_evidence` and, where they are known, `shortcut_followed`, `conflicting_share`
+            and `suspected_noise`.
 
     Example:
         >>> sentence({"shortcut": True, "shortcut_evidence": 0.94, "conflicting_share": 0.021})
         'There is a shortcut: a simple view tells the class of most training images (evidence 0.94), and about 2.1 % of them contradict it.'
         >>> sentence({"shortcut": False, "shortcut_evidence": 0.28, "suspected_noise": 1})
         'No shortcut was seen: no simple view tells the class (evidence 0.28), so training was left as it is. 1 image looks mislabelled.'
+        >>> sentence({"shortcut": False, "shortcut_evidence": 0.5, "shortcut_followed": 0.2})
+        'No shortcut was seen: a simple view tells the class of many training images (evidence 0.50), but the model sides with it in only 20 % of those that contradict it, so training was left as it is.'
         >>> sentence({})
         'This run did not look for a shortcut.'
     """  # noqa: E501
@@ -35,10 +37,14 @@ def sentence(results: Mapping[str, Any]) -> str:
             f"(evidence {results['shortcut_evidence']:.2f}){contradict}."
         )
     else:
-        text = (
-            "No shortcut was seen: no simple view tells the class (evidence "
-            f"{results['shortcut_evidence']:.2f}), so training was left as it is."
-        )
+        followed = results.get("shortcut_followed")
+        reason = (
+            "no simple view tells the class (evidence {:.2f})"
+            if followed is None
+            else "a simple view tells the class of many training images (evidence {:.2f}), but the "
+            f"model sides with it in only {100 * followed:.0f} % of those that contradict it"
+        ).format(results["shortcut_evidence"])
+        text = f"No shortcut was seen: {reason}, so training was left as it is."
     if noise:
         text += (
             " 1 image looks mislabelled." if noise == 1 else f" {noise:,} images look mislabelled."

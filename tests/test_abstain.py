@@ -31,8 +31,12 @@ def step(
     seed: int = 0,
     rate: Tensor | None = None,
     mixed: Tensor | None = None,
+    sides: float = 1.0,
 ) -> Batch:
-    """A batch of which the view tells a share of the rows right."""
+    """A batch of which the view tells a share of the rows right.
+
+    In a share `sides` of the rows the model prefers what the view sees, else the label.
+    """
     stream = torch.Generator().manual_seed(seed)
     targets = torch.randint(CLASSES, (rows,), generator=stream)
     wrong = (targets + torch.randint(1, CLASSES, (rows,), generator=stream)) % CLASSES
@@ -44,6 +48,8 @@ def step(
     )  # fmt: skip
     batch.publish("conflict", (group != targets).float())
     batch.publish("bias_group", group)
+    chosen = torch.where(torch.rand(rows, generator=stream) < sides, group, targets)
+    batch.logits = torch.nn.functional.one_hot(chosen, CLASSES).float()
     callback.on_features(batch)
     return batch
 
@@ -75,11 +81,61 @@ def slow_agreement(right: list[float], seen: list[float]) -> float:
 )
 def test_agreement_equals_a_plain_computation(right: list[float], seen: list[float]) -> None:
     found = agreement(torch.tensor(right), torch.tensor(seen))
-    assert float(found) == pytest.approx(slow_agreement(right, seen), abs=1e-6)
+    expected = slow_agreement(right, seen)
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+    both = agreement(torch.tensor([right, seen]), torch.tensor([seen, seen]))
+    assert both.tolist() == pytest.approx([expected, slow_agreement(seen, seen)], abs=1e-6)
 
 
 def test_nothing_seen_is_no_agreement() -> None:
     assert float(agreement(torch.zeros(3), torch.zeros(3))) == 0
+
+
+@pytest.mark.parametrize(
+    ("right", "sides", "found"),
+    [(0.95, 0.0, True), (0.7, 1.0, True), (0.7, 0.9, True), (0.7, 0.5, False), (0.4, 1.0, False)],
+)
+def test_a_view_that_is_not_sure_is_a_shortcut_only_if_the_model_follows_it(
+    right: float, sides: float, found: bool
+) -> None:
+    callback = made(hint=0)
+    last = [withheld(step(callback, right, seed=seed, sides=sides)) for seed in range(20)]
+    assert last[-1] is not found
+    findings = callback.findings()
+    assert findings["shortcut"] is found
+    assert findings.get("shortcut_followed") == (
+        None if right < 0.5 else pytest.approx(sides, abs=0.1)
+    )
+    assert callback.records["shortcut/followed"] == callback.followed  # type: ignore[index]
+
+
+def test_a_model_need_not_be_followed_if_nobody_asks() -> None:
+    callback = made(follow=0.0)
+    assert not [withheld(step(callback, 0.7, seed=s, sides=0.0)) for s in range(8)][-1]
+
+
+def test_what_was_released_stays_so_when_the_model_is_debiased_but_not_without_evidence() -> None:
+    callback = made(window=1024, early=1024, hint=0)
+    assert [withheld(step(callback, 0.7, seed=s)) for s in range(12)][-1] is False
+    assert [withheld(step(callback, 0.7, seed=s, sides=0.0)) for s in range(40)][-1] is False
+    assert float(callback.followed) < 0.1
+    assert [withheld(step(callback, 0.3, seed=s)) for s in range(40)][-1] is True
+
+
+def test_only_rows_that_contradict_the_view_firmly_tell_whether_it_is_followed() -> None:
+    callback, other = made(), made()
+    batch = step(callback, 0.7, sides=0.0)
+    assert batch.logits is not None
+    faint = Batch(
+        0, 0, batch.index, batch.inputs, batch.targets, batch.rate, batch.mixed, batch.logits
+    )  # fmt: skip
+    contradicts = batch.published["conflict"]
+    row = int(contradicts.nonzero()[0])
+    faint.publish("conflict", torch.where(torch.arange(128) == row, 0.51, contradicts / 2))
+    faint.publish("bias_group", batch.published["bias_group"])
+    other.on_features(faint)
+    assert float(callback.followed) == pytest.approx(4 / (8 + int(contradicts.sum())), rel=0.05)
+    assert float(other.followed) == pytest.approx(4 / 9, rel=0.05)
 
 
 @pytest.mark.parametrize(("right", "expected"), [(0.95, False), (0.8, False), (0.4, True)])
@@ -108,7 +164,7 @@ def test_the_verdict_stands_once_it_is_settled() -> None:
         step(callback, 0.4, seed=seed)
     settled = float(callback.evidence)
     for knows in (False, True):  # the host, which stops weighing
-        assert callback.stands is knows
+        assert (callback._stands is not None) is knows
         for seed in range(30):
             last = step(callback, 0.95, seed=seed)
         assert float(callback.evidence) == settled < 0.3 and withheld(last)
@@ -122,7 +178,7 @@ def test_what_is_told_only_later_is_no_shortcut(at_first: float, expected: bool)
         step(callback, at_first, seed=seed)
     for seed in range(40):
         last = step(callback, 0.95, seed=seed)
-    assert float(agreement(callback.right, callback.seen)) > 0.85
+    assert float(agreement(callback.right, callback.seen)[0]) > 0.85
     assert (float(callback.evidence) < 0.3) is withheld(last) is expected
     assert bool(callback.found) is not expected
 
@@ -146,6 +202,7 @@ def test_rows_drawn_often_count_as_often_as_they_would_be_drawn_evenly() -> None
         )  # fmt: skip
         batch.publish("conflict", often.float())
         batch.publish("bias_group", group)
+        batch.logits = torch.zeros(128, CLASSES)
         callback.on_features(batch)
     told, contradicted = 1 / 0.3, 3 / 9
     expected = (told / (told + contradicted) - 0.25) / 0.75
@@ -185,6 +242,8 @@ def test_what_was_remembered_before_a_verdict_was_reversed_is_acted_on_no_more()
     ("settings", "message"),
     [
         ({"threshold": 0.0}, "threshold is 0.0"),
+        ({"sure": 0.4}, "sure is 0.4, expected threshold <= sure <= 1; threshold is 0.45"),
+        ({"follow": 1.0}, "follow is 1.0, expected 0 <= follow < 1"),
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"least": 0}, "least is 0, window 4096 and settle 16384"),
         ({"window": 100}, "least is 512, window 100"),

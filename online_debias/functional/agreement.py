@@ -6,15 +6,15 @@ from torch import Tensor
 
 
 def agreement(right: Tensor, seen: Tensor) -> Tensor:
-    """Return how much better than by chance a view tells the class, a scalar in [0, 1].
+    """Return how much better than by chance a view tells the class, `[...]`, in [0, 1].
 
     The share of rows told right, mean over classes, so that a frequent class does not answer for
     all; 0 is what guessing gives, 1 no mistake (Cohen's kappa, with classes equally common).
     Classes without rows are left out.
 
     Args:
-        right: `[C]`, mass of the rows of each class that the view told right.
-        seen: `[C]`, mass of all its rows.
+        right: `[..., C]`, mass of the rows of each class that the view told right.
+        seen: `[..., C]`, mass of all its rows.
 
     Example:
         >>> import torch
@@ -22,7 +22,7 @@ def agreement(right: Tensor, seen: Tensor) -> Tensor:
         tensor(0.5000)
     """
     present = seen > 0
-    n_classes = present.sum().clamp_min(1)
-    recall = (right / seen.clamp_min(1e-12) * present).sum() / n_classes
+    n_classes = present.sum(-1).clamp_min(1)
+    recall = (right / seen.clamp_min(1e-12) * present).sum(-1) / n_classes
     chance = 1 / n_classes.clamp_min(2)
     return ((recall - chance) / (1 - chance)).clamp(0, 1)
