@@ -32,5 +32,5 @@ bench: $(VENV)/ready
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,ddb,hf,loops,pyod]' --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,compiled,ddb,hf,loops,pyod]' --constraint constraints.txt
 	touch $@

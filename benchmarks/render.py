@@ -33,7 +33,8 @@ def main() -> None:
         },
         "docs/performance.md": {
             "step_parts": speed_tables.measured,
-            "detectors": speed_tables.measured,
+            "detectors": speed_tables.beside_river,
+            "detectors:others": speed_tables.implementations,
             "scale": partial(speed_tables.growth, "training set"),
             "scale:classes": partial(speed_tables.growth, "trees", "Views"),
         },

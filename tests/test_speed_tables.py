@@ -29,6 +29,30 @@ def test_a_line_for_each_size() -> None:
     ]  # fmt: skip
 
 
+def test_detectors_stand_beside_river_and_beside_each_other() -> None:
+    tables = script("speed_tables")
+    size = {"trees": "25", "height": "8", "window": "250", "width": "128", "batch": "64"}
+    rows = [
+        {"detector": name, **size, "width": width, "samples_per_second": speed,
+         "ratio_to_river": ratio, "torch": "2"}
+        for name, width, speed, ratio in (
+            ("river", "128", "10", "1.0"), ("mass", "128", "200", "20.0"),
+            ("mass, compiled", "128", "400", "40.0"), ("other", "128", "70", "7.0"),
+            ("river", "32", "20", "1.0"), ("mass", "32", "300", "15.0"),
+            ("mass, compiled", "32", "600", "30.0"),
+        )
+    ]  # fmt: skip
+    assert tables.beside_river(rows).splitlines()[2:] == [
+        "| mass | 25 | 8 | 250 | 128 | 64 | 10 | 20.0 | 40.0 |",
+        "| mass | 25 | 8 | 250 | 32 | 64 | 20 | 15.0 | 30.0 |",
+    ]
+    assert tables.implementations(rows).splitlines() == [
+        "| detector | samples per second | ratio to river |", "|---|---|---|",
+        "| river | 10 | 1.0 |", "| mass | 200 | 20.0 |", "| mass, compiled | 400 | 40.0 |",
+        "| other | 70 | 7.0 |",
+    ]  # fmt: skip
+
+
 def test_memory_is_that_of_all_tensors(capsys: pytest.CaptureFixture[str]) -> None:
     scale = script("scale")
     views = BestViews(grids=(1, 2), scan_trees=1, n_trees=4, scan=512, fold=128)

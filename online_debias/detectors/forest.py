@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from online_debias.detectors.compiled import CompiledRouter
 from online_debias.detectors.normalizer import NormalCDF
 from online_debias.detectors.trees import Router, heap_position, random_trees
 
@@ -21,6 +22,7 @@ class Forest(nn.Module):
         device: where the buffers live.
         blocks: features come in so many blocks of one width; a tree splits within its block, and
             the trees of a block stand side by side.
+        compiled: whether numba routes the rows; on a CPU only.
     """
 
     feature: Tensor
@@ -36,6 +38,7 @@ class Forest(nn.Module):
         generator: torch.Generator,
         device: torch.device | str,
         blocks: int = 1,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.height, self.n_features, self.normalizer = height, n_features, normalizer
@@ -43,7 +46,7 @@ class Forest(nn.Module):
         self.register_buffer("feature", torch.zeros(nodes, dtype=torch.int32, device=device))
         for name in ("threshold", "cut"):
             self.register_buffer(name, torch.zeros(nodes, device=device))
-        self._router = Router()
+        self._router = CompiledRouter() if compiled else Router()
         width = n_features // blocks
         feature, threshold = random_trees(n_trees, height, width, generator)
         block = torch.arange(n_trees, dtype=torch.int32) * blocks // n_trees

@@ -53,9 +53,12 @@ class HalfSpaceTrees(Detector):
         prior: mass added to every class of a region (posterior).
         blocks: features come in so many blocks of one width, and every tree splits within one of
             them, so that `block_posteriors` can say what each block alone tells.
+        compiled: whether numba routes the rows, on a CPU only: the same scores, about half the
+            time, and a second or two to begin with (`pip install 'online-debias[compiled]'`).
 
     Raises:
         ValueError: if a setting is out of range, or posteriors are asked of pooled classes.
+        ConfigError: in `setup`, numba is asked for, but not installed.
 
     Example:
         >>> trees = HalfSpaceTrees(fold=64)
@@ -85,6 +88,7 @@ class HalfSpaceTrees(Detector):
         normalizer: Literal["cdf", "none"] = "cdf",
         prior: float = 1.0,
         blocks: int = 1,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         for name, value, valid, expected in (
@@ -106,7 +110,7 @@ class HalfSpaceTrees(Detector):
         self.n_trees, self.height, self.blocks = n_trees, height, blocks
         self.window, self.retention = fold, retention
         self.least_mass, self.prior = least_mass, prior
-        self.normalizer = normalizer
+        self.normalizer, self.compiled = normalizer, compiled
         self.class_conditional = classes
         self.has_posterior = score == "posterior"
         self._start()
@@ -129,7 +133,7 @@ class HalfSpaceTrees(Detector):
                 "set up for a multiple"
             )
         forest = self.n_trees, self.height, n_features, scale, random, device, self.blocks
-        self.forest = Forest(*forest)
+        self.forest = Forest(*forest, compiled=self.compiled)
         groups = n_classes if self.class_conditional else 1
         shape = (2**self.height, self.n_trees, groups)
         for name in ("open", "reference"):
