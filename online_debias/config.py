@@ -45,8 +45,12 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 @cache  # a comparison asks for the same few again and again
-def parser(method: str = "online") -> ArgumentParser:
-    """Return the parser of a run's settings, with those of a method as defaults."""
+def parser(method: str = "online", own_callbacks: bool = False) -> ArgumentParser:
+    """Return the parser of a run's settings, with those of a method as defaults.
+
+    With `own_callbacks` the method's callbacks are none of them: a list that is given would else
+    take the arguments it does not name from the recipe's entry of the same place and class.
+    """
     for module in ("callbacks", "models"):  # makes short class names known
         importlib.import_module(f"online_debias.{module}")
     found = ArgumentParser(prog="online-debias train", exit_on_error=False, allow_abbrev=False)
@@ -54,6 +58,8 @@ def parser(method: str = "online") -> ArgumentParser:
     found.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     found.add_class_arguments(Settings)
     known = {} if method == "custom" else recipe(method)
+    if own_callbacks:
+        known["callbacks"] = []
     found.set_defaults({**_DEFAULTS, **recipe("plain"), **known, "method": method})
     return found
 
@@ -65,13 +71,13 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:
         ConfigError: something cannot be used.
     """
     arguments = _torchvision_names(arguments)
-    chosen = parser(_method(arguments))
+    chosen = parser(_method(arguments), _own_callbacks(arguments))
     return _settings(chosen, lambda: chosen.parse_args(list(arguments)))
 
 
 def resolve(given: Mapping[str, Any]) -> tuple[Settings, Namespace]:
     """Return what settings as a YAML file has them stand for; see `parse`."""
-    chosen = parser(str(given.get("method", "online")))
+    chosen = parser(str(given.get("method", "online")), "callbacks" in given)
     return _settings(chosen, lambda: chosen.parse_object(dict(given)))
 
 
@@ -163,6 +169,13 @@ def _method(arguments: Sequence[str]) -> str:
     content = read_yaml(path) if path else {"method": "online"}
     chosen = content.get("method", "custom" if "callbacks" in content else "online")
     return option(arguments, "--method") or str(chosen)
+
+
+def _own_callbacks(arguments: Sequence[str]) -> bool:
+    """Whether the line or the YAML file has a list of callbacks, in place of the recipe's."""
+    path = option(arguments, "--config")
+    in_file = path is not None and "callbacks" in read_yaml(path)
+    return in_file or option(arguments, "--callbacks") is not None
 
 
 def read_yaml(path: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from online_debias import checkpoint
+from online_debias import checkpoint, config
 from online_debias.cli import main
 from online_debias.commands import demo
 
@@ -387,3 +387,20 @@ def test_help_needs_no_torch() -> None:
     probe = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_list_of_callbacks_stands_in_place_of_the_recipes(tmp_path: Path) -> None:
+    """What an entry does not say is the class's default, not the recipe's at that place."""
+    entry = {"class_path": "online_debias.callbacks.Augment"}
+    (tmp_path / "own.yaml").write_text(f"method: online\ncallbacks: [{json.dumps(entry)}]\n")
+    for settings, _ in (
+        config.parse(["--config", str(tmp_path / "own.yaml")]),
+        config.parse(["--method", "online", "--callbacks", json.dumps([entry])]),
+        config.resolve({"method": "online", "callbacks": [entry]}),
+    ):
+        assert settings.method == "online"
+        assert [callback.least_rate for callback in settings.callbacks] == [0.0]
+    recipe = config.parse(["--method", "online"])[0].callbacks
+    assert len(recipe) == 7 and recipe[0].least_rate == 2.0
+    longer = config.parse(["--method", "online", "--callbacks+", json.dumps(entry)])[0].callbacks
+    assert [callback.least_rate for callback in (longer[0], longer[-1])] == [2.0, 0.0]
