@@ -99,6 +99,8 @@ class Trainer:
     ) -> None:
         positive(epochs=epochs, batch_size=batch_size, lr=lr)
         positive(log_every=log_every, evaluate_every=evaluate_every)
+        if save_every is not None:
+            positive(save_every=save_every)
         check_patience(patience, evaluate_on or {})
         self.device = torch.device(device)
         self.epochs, self.precision, self.run_folder = epochs, precision, run
@@ -243,8 +245,13 @@ class Trainer:
         """Take back what `state_dict` returned.
 
         Raises:
-            ValueError: the state is of another recipe or model.
+            ValueError: the state is of another recipe or model, or is no whole state.
         """
+        parts = ("model", "optimizer", "schedule", "engine", "random", "cost", "best")
+        if missing := [name for name in parts if name not in state]:
+            raise ValueError(
+                f"The checkpoint has no {', '.join(missing)}; use a whole one of this version."
+            )
         self.engine.load_state_dict(state["engine"])
         try:
             self.model.load_state_dict(state["model"])

@@ -203,6 +203,9 @@ def test_a_checkpoint_of_another_recipe_is_refused(images: Images) -> None:
         other.load_state_dict(saved)
     with pytest.raises(ValueError, match="state of callback '\\w+' does not fit"):
         trainer(make_images(120)).load_state_dict(saved)
+    del saved["engine"], saved["cost"]
+    with pytest.raises(ValueError, match="The checkpoint has no engine, cost; use a whole one"):
+        trainer(images).load_state_dict(saved)
 
 
 @pytest.mark.parametrize(

@@ -80,13 +80,16 @@ def load(folder: Path) -> Finished:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}); {_again(folder)}.") from error
-    if not isinstance(results, dict):
+    if not isinstance(results, dict) or not _ALWAYS <= results.keys():
         raise ConfigError(f"{path} is not what a run writes; {_again(folder)}.")
     settings, _ = config.parse(["--config", str(folder / "config.yaml")])
     with plainly():
         train = settings.data.train()
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     return Finished(folder, settings, text, results, train)
+
+
+_ALWAYS = {"method", "data", "seed", "epochs", "samples", "accuracy", "seconds_training"}
 
 
 def _again(folder: Path) -> str:

@@ -73,6 +73,12 @@ COMMANDS = {
                 {"done/results.json": "[]"},
             ),
             (
+                "results without numbers",
+                "done",
+                "results.json is not what a run writes",
+                {"done/results.json": "{}"},
+            ),
+            (
                 "settings that are no YAML",
                 "done",
                 "config.yaml is not YAML",

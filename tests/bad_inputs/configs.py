@@ -131,6 +131,7 @@ CONFIGS = {
     "weight decay below 0": Case(
         f"{TRAIN} --weight_decay -1", "weight_decay is -1.0, expected a number >= 0"
     ),
+    "save_every 0": Case(f"{TRAIN} --save_every 0", "save_every is 0, expected a number above 0"),
     "log_every 0": Case(f"{TRAIN} --log_every 0", "log_every is 0, expected a number above 0"),
     "patience 0": Case(f"{TRAIN} --patience 0", "patience is 0, expected a number above 0"),
     "schedule": Case(
