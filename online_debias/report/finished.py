@@ -17,6 +17,8 @@ from online_debias.errors import ConfigError, plainly
 from online_debias.pipeline import Settings
 from online_debias.taps import Taps
 
+_ALWAYS = {"method", "data", "seed", "epochs", "samples", "accuracy", "seconds_training"}
+
 
 @dataclass(frozen=True)
 class Finished:
@@ -80,16 +82,13 @@ def load(folder: Path) -> Finished:
         results = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}); {_again(folder)}.") from error
-    if not isinstance(results, dict) or not _ALWAYS <= results.keys():
+    if not isinstance(results, dict) or not results.keys() >= _ALWAYS:
         raise ConfigError(f"{path} is not what a run writes; {_again(folder)}.")
     settings, _ = config.parse(["--config", str(folder / "config.yaml")])
     with plainly():
         train = settings.data.train()
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     return Finished(folder, settings, text, results, train)
-
-
-_ALWAYS = {"method", "data", "seed", "epochs", "samples", "accuracy", "seconds_training"}
 
 
 def _again(folder: Path) -> str:
