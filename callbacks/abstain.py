@@ -31,8 +31,8 @@ class Abstain(Callback):
     A view that tells nearly every class is `sure`. One that tells less also errs where nothing
     conflicts; it is a shortcut only if the model takes it: on the rows that contradict the view (a
     score above 1/2) the model prefers what the view sees to the label, in a share `follow` of them.
-    That can be seen only while nothing acts yet, so what was once released stays so, as long as
-    there is evidence.
+    That takes about `window` rows to see, in which the evidence alone decides, and is over once the
+    model is debiased; so what was once released stays so, as long as there is evidence.
 
     A view that tells the class is not always one that must not be used: of a cue that is there for
     good reason, the verdict says the same. It sees what the scorer's features show, so a bias in
@@ -166,7 +166,7 @@ class Abstain(Callback):
         evidence, followed = self.evidence, self.followed
         suffices = self._suffices(evidence)
         self.released |= suffices & ((evidence >= self.sure) | (followed >= self.follow))
-        return evidence, followed, suffices & self.released
+        return evidence, followed, suffices & self._may_act
 
     @property
     def evidence(self) -> Tensor:
@@ -186,7 +186,12 @@ class Abstain(Callback):
     @property
     def found(self) -> Tensor:
         """Whether there is a shortcut, 0-dim bool."""
-        return self.released & self._suffices(self.evidence)
+        return self._may_act & self._suffices(self.evidence)
+
+    @property
+    def _may_act(self) -> Tensor:
+        # To wait until the model was seen to follow would cost more than to act without cause.
+        return self.released | (self.rows < self.window)
 
     def _suffices(self, evidence: Tensor) -> Tensor:
         return (self.rows >= self.least) & (evidence >= self.threshold)

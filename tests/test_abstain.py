@@ -98,8 +98,9 @@ def test_nothing_seen_is_no_agreement() -> None:
 def test_a_view_that_is_not_sure_is_a_shortcut_only_if_the_model_follows_it(
     right: float, sides: float, found: bool
 ) -> None:
-    callback = made(hint=0)
+    callback = made(hint=0, window=1024)
     last = [withheld(step(callback, right, seed=seed, sides=sides)) for seed in range(20)]
+    assert last[5] is (right < 0.5)  # at first the evidence alone decides
     assert last[-1] is not found
     findings = callback.findings()
     assert findings["shortcut"] is found
@@ -110,8 +111,8 @@ def test_a_view_that_is_not_sure_is_a_shortcut_only_if_the_model_follows_it(
 
 
 def test_a_model_need_not_be_followed_if_nobody_asks() -> None:
-    callback = made(follow=0.0)
-    assert not [withheld(step(callback, 0.7, seed=s, sides=0.0)) for s in range(8)][-1]
+    callback = made(follow=0.0, window=1024)
+    assert not [withheld(step(callback, 0.7, seed=s, sides=0.0)) for s in range(16)][-1]
 
 
 def test_what_was_released_stays_so_when_the_model_is_debiased_but_not_without_evidence() -> None:
