@@ -156,7 +156,7 @@ class Abstain(Callback):
         mass = plain / batch.rate  # a row drawn often is not more common for it
         mass = torch.stack([mass, mass * (self.rows < self.early)])
         for total, part in ((self.right, mass * told), (self.seen, mass)):
-            total[0] *= keep
+            total[0].mul_(keep)
             total.index_add_(1, batch.targets, part)
         self.rows += plain.sum()
         contradicts = plain & (batch.published[self.signal] > 0.5)
