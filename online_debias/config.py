@@ -71,7 +71,11 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:
         ConfigError: something cannot be used.
     """
     arguments = _torchvision_names(arguments)
-    chosen = parser(_method(arguments), _own_callbacks(arguments))
+    path = option(arguments, "--config")
+    in_file = read_yaml(path) if path else {}
+    # A list on the line, or in the file, stands in place of the recipe's.
+    own_callbacks = "callbacks" in in_file or option(arguments, "--callbacks") is not None
+    chosen = parser(_method(arguments, in_file), own_callbacks)
     return _settings(chosen, lambda: chosen.parse_args(list(arguments)))
 
 
@@ -163,19 +167,10 @@ class _NoKeyTwice(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _method(arguments: Sequence[str]) -> str:
+def _method(arguments: Sequence[str], in_file: Mapping[str, Any]) -> str:
     """The recipe whose settings are the defaults: the line decides, then the YAML file."""
-    path = option(arguments, "--config")
-    content = read_yaml(path) if path else {"method": "online"}
-    chosen = content.get("method", "custom" if "callbacks" in content else "online")
+    chosen = in_file.get("method", "custom" if "callbacks" in in_file else "online")
     return option(arguments, "--method") or str(chosen)
-
-
-def _own_callbacks(arguments: Sequence[str]) -> bool:
-    """Whether the line or the YAML file has a list of callbacks, in place of the recipe's."""
-    path = option(arguments, "--config")
-    in_file = path is not None and "callbacks" in read_yaml(path)
-    return in_file or option(arguments, "--callbacks") is not None
 
 
 def read_yaml(path: str) -> dict[str, Any]:
