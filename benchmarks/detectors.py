@@ -17,15 +17,16 @@ import argparse
 import csv
 import importlib
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import turns
 from river.anomaly import HalfSpaceTrees as River
 from sklearn.ensemble import IsolationForest
 from torch import Tensor
@@ -66,6 +67,11 @@ def cpu_time(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def cpu_time_each(work: Callable[[], object], rows: int) -> float:
+    """Return the CPU time of a piece of work for each of its rows, in seconds."""
+    return cpu_time(work) / rows
 
 
 def ours(setting: Setting, model: Any, x: Tensor, compiled: bool) -> Side:
@@ -132,16 +138,16 @@ def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
         sides |= others(setting, x)
     for work, _ in sides.values():
         work()  # warm-up
-    took = [{name: cpu_time(work) / n for name, (work, n) in sides.items()} for _ in range(rounds)]
+    each = {name: partial(cpu_time_each, *side) for name, side in sides.items()}
+    took = turns.take(each, rounds)
     about = {name: value for name, value in asdict(setting).items() if name != "score"}
     versions = {"torch": torch.__version__, "river": version("river")}
     rows = []
     for name in sides:
-        seconds = statistics.median(one[name] for one in took)
-        ratio = statistics.median(one["river"] / one[name] for one in took)
+        seconds = turns.median(took, name)
         figures = {
             "samples_per_second": round(1 / seconds),
-            "ratio_to_river": round(ratio, 1),
+            "ratio_to_river": round(turns.ratio(took, "river", name), 1),
             "microseconds_per_batch": round(1e6 * seconds * setting.batch),
         }
         row = {"detector": name, **about, **figures, **versions}

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
+import turns
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -108,25 +109,24 @@ def evaluations(images: Images) -> dict[str, Callable[[], object]]:
     }
 
 
+def seconds(work: Callable[[], object]) -> float:
+    """Return the time that a piece of work takes, by the clock."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def compared(
     sides: dict[str, Callable[[], object]], rounds: int, images: int, name: str
 ) -> list[list[str]]:
     """Return a row for each side, with its ratio to the first."""
     for work in sides.values():
         work()  # warm-up; workers start
-    took = []
-    for _ in range(rounds):
-        one = {}
-        for side, work in sides.items():
-            start = time.perf_counter()
-            work()
-            one[side] = time.perf_counter() - start
-        took.append(one)
+    took = turns.take({side: partial(seconds, work) for side, work in sides.items()}, rounds)
     first, rows = next(iter(sides)), []
     for side in sides:
-        seconds = statistics.median(one[side] for one in took)
-        ratio = statistics.median(one[side] / one[first] for one in took)
-        rows.append([side, name, f"{1e6 * seconds / images:.1f}", f"{ratio:.2f}"])
+        each = 1e6 * turns.median(took, side) / images
+        rows.append([side, name, f"{each:.1f}", f"{turns.ratio(took, side, first):.2f}"])
         print(*rows[-1], flush=True)
     return rows
 

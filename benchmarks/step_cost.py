@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import turns
 from torch import nn
 
 from online_debias import config
@@ -118,15 +119,12 @@ def measure(
         for _ in range(FIRST):
             for epoch in loops.values():
                 epoch()
-        took = [{name: epoch() for name, epoch in loops.items()} for _ in range(rounds)]
+        took = turns.take(loops, rounds)
     steps = len(train) // batch_size
     rows = []
     for name in loops:
-        each = 1e3 * statistics.median(one[name] for one in took) / steps
-        ratios = [
-            statistics.median(one[name] / one[other] for one in took)
-            for other in ("by hand", "plain")
-        ]
+        each = 1e3 * turns.median(took, name) / steps
+        ratios = [turns.ratio(took, name, other) for other in ("by hand", "plain")]
         rows.append([name, f"{each:.2f}", *(f"{ratio:.3f}" for ratio in ratios)])
         print(*rows[-1], flush=True)
     spent = {name.removesuffix("_ms"): statistics.fmean(x) for name, x in parts.seen.items()}

@@ -53,6 +53,15 @@ def test_detectors_stand_beside_river_and_beside_each_other() -> None:
     ]  # fmt: skip
 
 
+def test_a_ratio_is_of_sides_in_the_same_round() -> None:
+    turns = script("turns")
+    clock = iter([1.0, 2.0, 10.0, 30.0, 5.0, 5.0])
+    took = turns.take({"one": lambda: next(clock), "other": lambda: next(clock)}, rounds=3)
+    assert took == [{"one": 1, "other": 2}, {"one": 10, "other": 30}, {"one": 5, "other": 5}]
+    assert turns.median(took, "one") == 5 and turns.median(took, "other") == 5
+    assert turns.ratio(took, "other", "one") == 2  # of the rounds' 2, 3 and 1
+
+
 def test_memory_is_that_of_all_tensors(capsys: pytest.CaptureFixture[str]) -> None:
     scale = script("scale")
     views = BestViews(grids=(1, 2), scan_trees=1, n_trees=4, scan=512, fold=128)
