@@ -11,19 +11,23 @@ def verdict(rows: list[dict[str, str]]) -> str:
     trials: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         trials[row["variant"], row["rho"]].append(row)
-    heads = ["data", "bias-aligned", "should act", "right", "evidence", "AUROC"]
+    heads = ["data", "bias-aligned", "should act", "right", "evidence", "of a part", "AUROC"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for (variant, rho), found in trials.items():
         agree = sum(row["shortcut"] == row["expected"] for row in found)
-        evidence = [float(row["evidence"]) for row in found]
         auroc = [float(row["auroc"]) for row in found if row["auroc"] != "nan"]
         acts = found[0]["expected"] == "1"
         cells = [variant, f"{100 * float(rho):g} %" if rho else "no bias", "yes" if acts else "no"]
-        cells += [f"{agree} of {len(found)}", f"{min(evidence):.2f} to {max(evidence):.2f}"]
+        cells += [f"{agree} of {len(found)}", _range(found, "evidence"), _range(found, "part")]
         cells += [f"{statistics.fmean(auroc):.3f}" if acts else ""]
         lines.append(f"| {' | '.join(cells)} |")
     right = sum(row["shortcut"] == row["expected"] for row in rows)
     return "\n".join(lines) + f"\n\n{right} of {len(rows)} verdicts are right."
+
+
+def _range(rows: list[dict[str, str]], name: str) -> str:
+    values = [float(row[name]) for row in rows if row[name]]
+    return f"{min(values):.2f} to {max(values):.2f}" if values else ""
 
 
 def selection(rows: list[dict[str, str]]) -> str:

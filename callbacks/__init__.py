@@ -26,6 +26,7 @@ from .offline_clusters import OfflineClusters
 from .offline_score import OfflineScore
 from .online_clusters import OnlineClusters
 from .oracle_groups import OracleGroups
+from .part_score import PartScore
 from .pseudo_labels import PseudoLabels
 from .relative_difficulty import RelativeDifficulty
 from .resample import Resample
@@ -58,6 +59,7 @@ __all__ = [
     "OfflineScore",
     "OnlineClusters",
     "OracleGroups",
+    "PartScore",
     "PseudoLabels",
     "RelativeDifficulty",
     "Resample",

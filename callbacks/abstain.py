@@ -39,7 +39,7 @@ class Abstain(Callback):
     the shape of things escapes a shallow tap. Batches in which the view agrees with every target
     (all, before the scorer is ready) say nothing and are left out.
 
-    Signals: refines `conflict` and `bias_group` (arguments `signal`, `group_signal`).
+    Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`).
     Records: `shortcut/evidence`, in [0, 1]; `shortcut/followed`, share of the contradicting rows in
     which the model sides with the view; `shortcut/found`, 1 while both are enough.
 
@@ -61,7 +61,7 @@ class Abstain(Callback):
         ValueError: an argument is out of range.
 
     Example:
-        >>> Abstain().refines
+        >>> Abstain().withholds
         ('conflict', 'bias_group')
     """
 
@@ -113,7 +113,7 @@ class Abstain(Callback):
                 f"Abstain: early is {early}, expected least <= early <= settle, which are {least} "
                 f"and {settle}."
             )
-        self.refines = (signal, group_signal)
+        self.withholds = (signal, group_signal)
         self.threshold, self.window = threshold, window
         self.sure, self.follow = sure, follow
         self.hint, self.early = hint, early
@@ -134,7 +134,7 @@ class Abstain(Callback):
         """Weigh the evidence; take the signals back while there is too little."""
         evidence, followed, found = self._stands or self._weighed(batch)
         withheld = ~found.expand(len(batch))
-        for signal in self.refines:
+        for signal in self.withholds:
             batch.withhold(signal, withheld)
         self.run.record("shortcut/evidence", evidence)
         self.run.record("shortcut/followed", followed)
@@ -196,10 +196,13 @@ class Abstain(Callback):
     def _suffices(self, evidence: Tensor) -> Tensor:
         return (self.rows >= self.least) & (evidence >= self.threshold)
 
-    def findings(self) -> dict[str, float]:
+    def findings(self) -> dict[str, float | str]:
         """Return the verdict, for results.json; whether it is followed only if it could matter."""
         evidence = self.evidence
-        found = {"shortcut": bool(self.found), "shortcut_evidence": round(float(evidence), 4)}
+        found: dict[str, float | str] = {
+            "shortcut": bool(self.found),
+            "shortcut_evidence": round(float(evidence), 4),
+        }
         if self._suffices(evidence):
             found["shortcut_followed"] = round(float(self.followed), 4)
         return found

@@ -108,7 +108,7 @@ class NoiseFilter(Callback):
         self.threshold.copy_(torch.where(apart, threshold.clamp_min(0.5), torch.inf))
         run.record("noise/separation", share)
 
-    def findings(self) -> dict[str, float]:
+    def findings(self) -> dict[str, float | str]:
         """Return how many samples are suspected to be mislabelled, for results.json."""
         if self.run.epoch < self.warmup:
             return {}

@@ -34,7 +34,7 @@ class Batch:
     losses: Tensor | None = None  # [B], on the graph
     weights: Tensor | None = None  # [B]
     signals: dict[str, Tensor] = field(default_factory=dict)  # detached, less what was retracted
-    published: dict[str, Tensor] = field(default_factory=dict)  # signals as they were published
+    published: dict[str, Tensor] = field(default_factory=dict)  # signals as who speaks says them
     withheld: dict[str, Tensor] = field(default_factory=dict)  # signal -> [B] bool, not to be kept
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
     shifts: dict[str, Tensor] = field(
@@ -85,6 +85,21 @@ class Batch:
         """
         self.retract(name, rows)
         self.withheld[name] = self.withheld[name] | rows if name in self.withheld else rows
+
+    def replace(self, name: str, value: Tensor, rows: Tensor) -> None:
+        """Give the signal `name` the `value` `[B]` in `rows` `[B]`, where it was withheld.
+
+        It counts as published there, and nothing of it is withheld any more.
+
+        Raises:
+            ValueError: see `retract`; or `value` has not `B` rows.
+        """
+        self.retract(name, rows)
+        value = self._contribution("replacement of the signal", name, value, {})
+        for signals in (self.signals, self.published):
+            signals[name] = torch.where(rows, value.to(signals[name].dtype), signals[name])
+        if name in self.withheld:
+            self.withheld[name] = self.withheld[name] & ~rows
 
     def known(self, name: str) -> Tensor:
         """`[B]` bool, rows of which a memory of the signal `name` should be kept.

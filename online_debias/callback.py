@@ -71,9 +71,12 @@ class Callback(nn.Module):
     Attributes:
         requires: signals it reads.
         provides: signals it publishes.
-        refines: signals it may take rows out of, by `batch.retract`; it runs after their provider
-            and before their readers, and reads them in `batch.published`.
-        taps: names of the features it reads.
+        withholds: signals it may take back as a whole, by `batch.withhold`. Who changes a signal
+            runs after its provider and before its readers, and reads it in `batch.published`.
+        replaces: signals it may speak for where they are withheld, by `batch.replace`; it runs
+            after those who withhold them.
+        refines: signals it may take rows out of, by `batch.retract`; it runs last of these.
+        taps: names of the features it reads; may become fewer in the run, and more again.
         uses_annotations: True if it reads true bias labels; its run is then marked "oracle".
         bias: `[N]` int64, those labels; set by the engine if `uses_annotations`, else None.
         lr_scale: learning rate of its parameters, relative to the model's.
@@ -85,6 +88,8 @@ class Callback(nn.Module):
 
     requires: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
+    withholds: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
     refines: tuple[str, ...] = ()
     taps: tuple[str, ...] = ()
     uses_annotations = False
@@ -123,7 +128,7 @@ class Callback(nn.Module):
     def on_fit_end(self, run: Run) -> None:
         """Training is over."""
 
-    def findings(self) -> dict[str, float]:
+    def findings(self) -> dict[str, float | str]:
         """Return what was found, by name, for results.json; called once training is over."""
         return {}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 _POOLING = (nn.MaxPool2d, nn.AvgPool2d)
+_POOLING_LAST = (*_POOLING, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _WEIGHTED = (nn.Conv2d, nn.Linear)
 
 
@@ -47,6 +50,32 @@ def first_stage(model: nn.Module) -> str | None:
     named = [path for path in modules if path.rpartition(".")[2] in ("stage1", "layer1")]
     pools = [path for path, module in modules.items() if isinstance(module, _POOLING)]
     return next(iter([*named, *pools]), None) or _first_block(modules, classifier(model))
+
+
+def last_map(model: nn.Module) -> tuple[str, Literal["input", "output"]] | None:
+    """Return where the last feature map is read, None if it cannot be told.
+
+    It is the input of the last pooling layer, unless convolutions come after that; else the output
+    of the last layer with weights, normalisation included, before the classifier (DenseNet, ViT).
+
+    Example:
+        >>> last_map(nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Linear(8, 2)))
+        ('1', 'input')
+        >>> last_map(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 2)))
+        ('1', 'output')
+    """
+    last = classifier(model)
+    found: tuple[str, Literal["input", "output"]] | None = None
+    for path, module in model.named_modules():
+        if path == last:
+            break
+        if isinstance(module, _POOLING_LAST):
+            found = path, "input"
+        elif any(True for _ in module.parameters(recurse=False)) and (
+            isinstance(module, nn.Conv2d) or found is None or found[1] == "output"
+        ):
+            found = path, "output"
+    return found
 
 
 def channels_before(model: nn.Module, path: str) -> int | None:

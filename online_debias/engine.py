@@ -141,7 +141,7 @@ class Engine:
             mixed=torch.zeros(len(index), dtype=torch.bool, device=device),
         )
         self.emit(Event.BATCH, batch)
-        self.taps.start()
+        self.read_features()
         return batch.of_rank()
 
     def loss(self, batch: Batch, logits: Tensor) -> Tensor:
@@ -191,6 +191,10 @@ class Engine:
 
     # What a loop may need besides.
 
+    def read_features(self) -> None:
+        """Read what callbacks want to see of the forward pass that follows."""
+        self.taps.start(name for callback in self.callbacks for name in callback.taps)
+
     def sampler(self, seed: int | None = None) -> Rounds:
         """Return the sampler for the loader; `resample` has no effect without it."""
         if seed is not None:
@@ -203,9 +207,9 @@ class Engine:
 
     @torch.no_grad()
     def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
-        """Return what the first callback that can tell sees in rows outside training, `[B]`."""
+        """Return what is seen in rows outside training, `[B]`; who speaks for others comes last."""
         features = {name: value.float() for name, value in features.items()}
-        views = (callback.bias_view(features) for callback in self.callbacks)
+        views = (callback.bias_view(features) for callback in reversed(self.callbacks))
         return next((view for view in views if view is not None), None)
 
     def end_fit(self) -> None:

@@ -108,7 +108,7 @@ class Fitted:
     trainers: list[Trainer]
     detection: dict[str, float]
     oracle: bool = False
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass
@@ -242,7 +242,7 @@ class OneRun(Pipeline):
         trainer = job.trainer(callbacks=job.settings.callbacks)
         trainer.fit()
         detection: Mapping[str, Any] = {}
-        figures: dict[str, float] = {}
+        figures: dict[str, float | str] = {}
         for monitor in trainer.engine.monitors:
             detection = getattr(monitor, "quality", detection)
             figures |= monitor.findings()

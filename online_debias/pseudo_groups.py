@@ -67,7 +67,7 @@ def watched(engine: Engine, model: nn.Module) -> Iterator[list[Tensor]]:
     seen: list[Tensor] = []
 
     def before(module: nn.Module, args: Any) -> None:
-        engine.taps.start()
+        engine.read_features()
 
     def after(module: nn.Module, args: Any, output: Any) -> None:
         view = engine.bias_view(engine.taps.finish())

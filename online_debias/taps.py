@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from online_debias.default_taps import channels_before, classifier, first_stage
+from online_debias.default_taps import channels_before, classifier, first_stage, last_map
 from online_debias.errors import ConfigError
 
 _MOST_TOKENS_BEFORE = 5  # of the patches: a class token and four registers
@@ -74,8 +74,9 @@ class Taps:
     Args:
         model: the model; wrappers of compile and DistributedDataParallel are looked through.
         taps: name -> module path or `Tap`; adds to the defaults "bottleneck" (the input of the
-            last Linear), "shallow" (the output of the first stage, on a 2x2 grid) and "local" (the
-            same on a 7x7 grid), which find themselves as `default_taps` says.
+            last Linear), "shallow" (the output of the first stage, on a 2x2 grid), "local" (the
+            same on a 7x7 grid) and "parts" (the last feature map, on a 6x6 grid), which find
+            themselves as `default_taps` says.
         needed: names that callbacks read; only these and those with a transform get a hook.
 
     Raises:
@@ -93,6 +94,7 @@ class Taps:
         }
         self.names = sorted({*needed, *(name for name, tap in given.items() if tap.transform)})
         self._features: dict[str, Tensor] | None = None
+        self._wanted: set[str] = set()
         self._widths: dict[str, int | None] = {}
         self._promised: set[str] = set()  # widths that heads were built for
         self._handles: list[RemovableHandle] = []
@@ -103,8 +105,9 @@ class Taps:
         for name in self.names:
             self._attach(model, name, given.get(name) or _default(model, name, given))
 
-    def start(self) -> None:
-        """Read features in the forward pass that follows."""
+    def start(self, wanted: Iterable[str] | None = None) -> None:
+        """Read the features `wanted`, or all, in the forward pass that follows."""
+        self._wanted = set(self.names if wanted is None else wanted)
         self._features = {}
 
     def finish(self) -> dict[str, Tensor]:
@@ -114,7 +117,7 @@ class Taps:
             ConfigError: a tap did not fire in the forward pass, or is not as wide as promised.
         """
         features, self._features = self._features or {}, None
-        missing = [name for name in self.names if name not in features]
+        missing = sorted(self._wanted - features.keys())
         if missing:
             raise ConfigError(
                 f"Tap {missing[0]!r} did not fire in the forward pass; point it at a module that "
@@ -160,7 +163,7 @@ class Taps:
                     "tensor; point it at a module inside or after that one."
                 )
             changed = None if tap.transform is None else tap.transform(feature)
-            if self._features is not None and name not in self._features:
+            if self._features is not None and name in self._wanted - self._features.keys():
                 shown = feature if changed is None else changed
                 self._features[name] = flatten(shown, tap.pool, channels)
             return changed
@@ -187,6 +190,8 @@ def _channels(module: nn.Module, tap: Tap) -> int | None:
     if tap.reads == "input":
         names, layers = ("in_features", "in_channels", "num_features"), [module]
     found = [getattr(layer, name) for layer in layers for name in names if hasattr(layer, name)]
+    if isinstance(layers[-1], nn.LayerNorm):
+        found.append(layers[-1].normalized_shape[-1])
     return int(found[-1]) if found else None
 
 
@@ -215,7 +220,7 @@ def _find(model: nn.Module, path: str) -> nn.Module:
 
 
 def _default_pool(name: str) -> int:
-    return {"shallow": 2, "local": 7}.get(name, 1)
+    return {"shallow": 2, "local": 7, "parts": 6}.get(name, 1)
 
 
 def _default(model: nn.Module, name: str, given: Mapping[str, Tap]) -> Tap:
@@ -229,8 +234,11 @@ def _default(model: nn.Module, name: str, given: Mapping[str, Tap]) -> Tap:
             channels = None if known else channels_before(model, path)
             pool = _default_pool(name)
             return Tap(path, pool=pool, width=channels and pool**2 * channels)
+    elif name == "parts":
+        if (where := last_map(model)) is not None:
+            return Tap(where[0], pool=_default_pool(name), reads=where[1])
     else:
-        near = ", ".join(sorted({*given, "bottleneck", "local", "shallow"}))
+        near = ", ".join(sorted({*given, "bottleneck", "local", "parts", "shallow"}))
         raise ValueError(f"There is no tap called {name!r}; the taps are {near}.")
     raise ValueError(
         f"The model {type(model).__name__} has no default tap {name!r}; say where it is: "

@@ -11,8 +11,8 @@ def sentence(results: Mapping[str, Any]) -> str:
 
     Args:
         results: with `shortcut` (true, false, or missing where nobody looked for one),
-            `shortcut_evidence` and, where they are known, `shortcut_followed`, `conflicting_share`
-            and `suspected_noise`.
+            `shortcut_evidence` and, where they are known, `shortcut_followed`, `shortcut_part`,
+            `part_evidence`, `conflicting_share` and `suspected_noise`.
 
     Example:
         >>> sentence({"shortcut": True, "shortcut_evidence": 0.94, "conflicting_share": 0.021})
@@ -21,6 +21,8 @@ def sentence(results: Mapping[str, Any]) -> str:
         'No shortcut was seen: no simple view tells the class (evidence 0.28), so training was left as it is. 1 image looks mislabelled.'
         >>> sentence({"shortcut": False, "shortcut_evidence": 0.5, "shortcut_followed": 0.2})
         'No shortcut was seen: a simple view tells the class of many training images (evidence 0.50), but the model sides with it in only 20 % of those that contradict it, so training was left as it is.'
+        >>> sentence({"shortcut": True, "shortcut_part": "top", "part_evidence": 0.8})
+        'There is a shortcut: a part of the images (top) shows another thing than the class, but tells it in most training images (evidence 0.80).'
         >>> sentence({})
         'This run did not look for a shortcut.'
     """  # noqa: E501
@@ -32,10 +34,17 @@ def sentence(results: Mapping[str, Any]) -> str:
         contradict = (
             "" if share is None else f", and about {100 * share:.1f} % of them contradict it"
         )
-        text = (
-            "There is a shortcut: a simple view tells the class of most training images "
-            f"(evidence {results['shortcut_evidence']:.2f}){contradict}."
-        )
+        if part := results.get("shortcut_part"):
+            text = (
+                f"There is a shortcut: a part of the images ({part}) shows another thing than the "
+                "class, but tells it in most training images (evidence "
+                f"{results['part_evidence']:.2f}){contradict}."
+            )
+        else:
+            text = (
+                "There is a shortcut: a simple view tells the class of most training images "
+                f"(evidence {results['shortcut_evidence']:.2f}){contradict}."
+            )
     else:
         followed = results.get("shortcut_followed")
         reason = (

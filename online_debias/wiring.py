@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from online_debias.callback import Callback
+
+# What a callback may have to do with a signal, in the order in which it is done.
+_TIES = ("provides", "withholds", "replaces", "refines", "requires")
 
 # For the message only: which shipped callback could provide a missing signal.
 _PROVIDERS = {
@@ -34,7 +37,9 @@ def none_is_oracle(callbacks: Sequence[Callback]) -> None:
 
 
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
-    """Sort callbacks: a signal's provider, those who refine it, its readers; ties go by name.
+    """Sort callbacks: a signal's provider, those who change it, its readers; ties go by name.
+
+    It may be withheld, then replaced where it is, then refined, and is read after that.
 
     Raises:
         ValueError: a signal has no provider, two providers, or the needs form a cycle.
@@ -50,7 +55,7 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
                 )
             provider[signal] = callback
     for callback in waiting:
-        for signal in (*callback.requires, *callback.refines):
+        for signal in _turns(callback):
             if signal not in provider:
                 could = _PROVIDERS.get(signal, f"a callback with {signal!r} in its `provides`")
                 raise ValueError(
@@ -59,7 +64,7 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
                 )
     ordered: list[Callback] = []
     while waiting:
-        ready = [c for c in waiting if _ready(c, provider, waiting)]
+        ready = [callback for callback in waiting if _ready(callback, waiting)]
         if not ready:
             names = ", ".join(repr(callback.name) for callback in waiting)
             raise ValueError(
@@ -71,8 +76,19 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
     return ordered
 
 
-def _ready(callback: Callback, provider: Mapping[str, Callback], waiting: list[Callback]) -> bool:
-    read = set(callback.requires) - set(callback.refines)
-    unfinished = {signal for other in waiting for signal in other.refines}
-    needed = (provider[signal] for signal in (*callback.requires, *callback.refines))
-    return not read & unfinished and not any(other in waiting for other in needed)
+def _ready(callback: Callback, waiting: list[Callback]) -> bool:
+    return not any(
+        _turn(other, signal) < turn
+        for signal, turn in _turns(callback).items()
+        for other in waiting
+    )
+
+
+def _turn(callback: Callback, signal: str) -> int:
+    return _turns(callback).get(signal, len(_TIES))
+
+
+def _turns(callback: Callback) -> dict[str, int]:
+    """When it is its turn with each of its signals; once is enough, the earliest counts."""
+    ties = [(signal, turn) for turn, tie in enumerate(_TIES) for signal in getattr(callback, tie)]
+    return dict(reversed(ties))

@@ -22,21 +22,34 @@ from online_debias import callbacks as exported
 from online_debias import checkpoint
 from online_debias.callback import Callback, Event, Monitor
 from online_debias.callbacks import (
+    Abstain,
     BiasProbe,
     ClusterWeights,
     ConflictScore,
     EnD,
     OnlineClusters,
+    PartScore,
     Reweight,
     RUBi,
 )
 from online_debias.data import Images
-from online_debias.detectors import HalfSpaceTrees
+from online_debias.detectors import HalfSpaceTrees, PartViews
 from online_debias.record import Scalar
 from online_debias.run import Run
 from online_debias.trainer import Trainer
 from tests.conftest import make_files, make_images, make_model
 from tests.no_sync import NoSync
+
+
+class Eager(PartScore):  # chooses a part after five steps, if only it tells something
+    __doc__ = PartScore.__doc__
+    warmup = 2  # rounds before it speaks
+
+    def __init__(self, name: str = "part_score") -> None:
+        parts = PartViews((2,), threshold=1e-6, tells=1e-6, least=1, n_trees=4, height=4, fold=32)
+        parts.least_classes = 3
+        super().__init__(parts, name=name)
+
 
 EXPORTED = [getattr(exported, name) for name in exported.__all__]
 
@@ -60,17 +73,24 @@ READERS: dict[str, Callable[[], Callback]] = {
 }
 
 
+def changed(callback: Callback) -> tuple[str, ...]:
+    """Signals of others that it may change."""
+    return (*callback.withholds, *callback.replaces, *callback.refines)
+
+
 def companions(callback: Callback) -> list[Callback]:
     """The callback with those it needs, and those that act on what it publishes."""
     together = [callback]
-    for signal in (*callback.requires, *callback.refines):
+    for signal in (*callback.requires, *changed(callback)):
         if not any(signal in other.provides for other in together):
             if signal not in PROVIDERS:
                 pytest.fail(
                     f"{callback.name!r} requires {signal!r}; add who provides it to PROVIDERS."
                 )
             together.append(PROVIDERS[signal]())
-    for signal in (*callback.provides, *callback.refines):
+    if callback.replaces:
+        together.append(Abstain(threshold=0.99, sure=0.99))  # so that there is something to replace
+    for signal in (*callback.provides, *changed(callback)):
         if signal in READERS:
             together.append(READERS[signal]())
     return together
@@ -162,7 +182,7 @@ def in_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def make(request: pytest.FixtureRequest) -> type[Callback]:
     """The class under test."""
     kind: type[Callback] = request.param
-    return kind
+    return Eager if kind is PartScore else kind
 
 
 def test_it_is_made_with_defaults_and_by_name(make: type[Callback]) -> None:
@@ -262,7 +282,7 @@ def test_its_docstring_lists_signals_and_records(make: type[Callback]) -> None:
     text = re.sub(r"\s+", " ", make.__doc__ or "")
     assert "Args:" in text or not list(make.__init__.__annotations__)
     callback = make()
-    for signal in (*callback.requires, *callback.refines, *callback.provides):
+    for signal in (*callback.requires, *changed(callback), *callback.provides):
         assert f"`{signal}`" in text, f"the docstring does not name the signal {signal!r}"
     trainer = run(companions(callback))
     trainer.engine.monitors.append(seen := Tags())

@@ -159,3 +159,32 @@ def test_what_is_withheld_is_retracted_and_not_to_be_remembered(batch: Batch) ->
     assert batch.known("conflict").tolist() == [False, False, False, True]
     assert batch.known("bias_group").tolist() == [False, True, True, True]
     assert batch.detached().known("conflict").tolist() == batch.known("conflict").tolist()
+
+
+def test_who_replaces_what_is_withheld_speaks_for_it(batch: Batch) -> None:
+    batch.targets = torch.tensor([0, 1, 2, 3])
+    batch.publish("conflict", torch.full((4,), 0.9))
+    batch.publish("bias_group", torch.tensor([3, 3, 3, 2]))
+    most = torch.tensor([True, True, True, False])
+    for signal in ("conflict", "bias_group"):
+        batch.withhold(signal, most)
+    rows = torch.tensor([True, True, False, False])
+    batch.replace("conflict", torch.tensor([0.1, 0.2, 0.3, 0.4]), rows)
+    batch.replace("bias_group", torch.tensor([2, 2, 2, 2]), rows)
+    for signals, untold in ((batch.signals, (0.0, 2)), (batch.published, (0.9, 3))):
+        assert signals["conflict"].tolist() == pytest.approx([0.1, 0.2, untold[0], 0.9])
+        assert signals["bias_group"].tolist() == [2, 2, untold[1], 2]
+    assert batch.known("conflict").tolist() == [True, True, False, True]
+    batch.retract("conflict", torch.tensor([False, True, False, False]))
+    assert batch.signals["conflict"].tolist() == pytest.approx([0.1, 0.0, 0.0, 0.9])
+
+
+def test_only_what_was_published_can_be_replaced_by_a_value_a_row(batch: Batch) -> None:
+    every = torch.ones(4, dtype=torch.bool)
+    with pytest.raises(ValueError, match="no signal 'conflict'"):
+        batch.replace("conflict", torch.zeros(4), every)
+    batch.publish("conflict", torch.zeros(4))
+    with pytest.raises(ValueError, match=r"replacement of the signal 'conflict' has shape \(3,\)"):
+        batch.replace("conflict", torch.zeros(3), every)
+    with pytest.raises(ValueError, match=r"expected \[4\] torch.bool"):
+        batch.replace("conflict", torch.zeros(4), torch.ones(4))

@@ -148,6 +148,31 @@ def test_those_who_refine_a_signal_run_between_its_provider_and_its_readers() ->
         Engine(make_model(), cycle, n_samples=8, n_classes=3)
 
 
+def test_a_signal_is_withheld_then_replaced_then_refined() -> None:
+    first, second, third = (Publishes(name) for name in "cba")
+    first.withholds, second.replaces, third.refines = ("s",), ("s",), ("s",)
+    callbacks = [Publishes("0", "s"), third, second, first, Publishes("z", "", "s")]
+    for listed in (callbacks, callbacks[::-1]):
+        engine = Engine(make_model(), listed, n_samples=8, n_classes=3)
+        assert [callback.name for callback in engine.callbacks] == ["z", "c", "b", "a", "0"]
+    for tie in ("withholds", "replaces"):
+        lonely = Publishes("a")
+        setattr(lonely, tie, ("s",))
+        with pytest.raises(ValueError, match="'a' requires the signal 's'"):
+            Engine(make_model(), [lonely], n_samples=8, n_classes=3)
+
+
+def test_features_are_read_only_while_a_callback_wants_them() -> None:
+    moody, model = Publishes("moody"), make_model()
+    moody.taps = ("bottleneck",)
+    engine = Engine(model, [moody, ConflictScore()], n_samples=240, n_classes=3)
+    for taps in (("bottleneck",), (), ("bottleneck",)):
+        moody.taps = taps
+        batch = engine.start_step(torch.arange(8), torch.zeros(8, 3, 12, 12), torch.arange(8) % 3)
+        engine.loss(batch, model(batch.inputs))
+        assert set(batch.features) == {"shallow", *taps}
+
+
 def test_readers_run_after_providers_whatever_their_names() -> None:
     callbacks = [Publishes("a", "s t"), Publishes("z", "", "s"), Publishes("m", "s", "t")]
     engine = Engine(make_model(), callbacks, n_samples=8, n_classes=3)

@@ -15,7 +15,7 @@ from torch import nn
 
 from online_debias import Engine
 from online_debias.callbacks import BiasProbe, ConflictScore, EnD
-from online_debias.default_taps import classifier, first_stage
+from online_debias.default_taps import classifier, first_stage, last_map
 from online_debias.taps import Taps
 from online_debias.torchvision_compat import import_torchvision
 
@@ -26,7 +26,9 @@ make = partial(timm.create_model, num_classes=3)
 
 DOCS = Path(__file__).parent.parent / "docs" / "models.md"
 ROW = re.compile(
-    r"^\| [^|]+ \| (torchvision|timm) \| `(\w+)` \| `([\w.]+)` \| `([\w.]+)` \|$", re.M
+    r"^\| [^|]+ \| (torchvision|timm) \| `(\w+)` \| `([\w.]+)` \| (\w+) of `([\w.]+)` "
+    r"\| `([\w.]+)` \|$",
+    re.M,
 )
 ROWS = ROW.findall(DOCS.read_text())
 
@@ -164,13 +166,35 @@ def test_a_mark_in_a_corner_is_seen_in_its_cell(family: str, net: nn.Module) -> 
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{library} {name}" for library, name, *_ in ROWS])
-def test_taps_are_where_the_documentation_says(row: tuple[str, str, str, str]) -> None:
-    library, name, shallow, bottleneck = row
+def test_taps_are_where_the_documentation_says(row: tuple[str, ...]) -> None:
+    library, name, shallow, reads, parts, bottleneck = row
     meta = torch.device("meta")  # no weights are needed
     # torchvision's RegNet computes its widths with tensors.
     with contextlib.nullcontext() if name.startswith("regnet_") else meta:
         net = (zoo.get_model if library == "torchvision" else timm.create_model)(name)
     assert (first_stage(net), classifier(net)) == (shallow, bottleneck)
+    assert last_map(net) == (parts, reads)
+
+
+# The ViTs here have fewer patches than the grid has places, timm's MobileNetV3 pools too early.
+@pytest.mark.parametrize(
+    "family", sorted(NETWORKS.keys() - {"ViT", "timm ViT", "timm MobileNetV3"})
+)
+def test_the_last_map_keeps_places_apart(family: str, net: nn.Module) -> None:
+    """Where the upper half of the images alone is changed, that half of the map changes more."""
+    side = NETWORKS[family][1] * (1 if "Swin" in family else 4)
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) - 0.5
+    changed = images.clone()
+    changed[..., : side // 2, :] = 0.5 - changed[..., : side // 2, :]
+    taps = Taps(net.eval(), None, ["parts"])
+    features = []
+    for shown in (images, changed):
+        taps.start()
+        with torch.no_grad():
+            net(shown)
+        features.append(taps.finish()["parts"].view(2, -1, 6, 6))
+    change = (features[1] - features[0]).abs().mean((0, 1, 3))
+    assert change[:2].sum() > 1.05 * change[4:].sum(), change
 
 
 def test_the_documentation_lists_each_family_of_both_libraries() -> None:

@@ -84,6 +84,22 @@ def test_the_bottleneck_is_the_input_of_the_last_linear() -> None:
     assert torch.equal(features["bottleneck"], model[:4](vectors))
 
 
+def test_the_last_map_comes_in_parts(model: SmallConvNet, images: Tensor) -> None:
+    features = read(Taps(model, None, ["parts"]), model, F.pad(images, [6, 6, 6, 6]))
+    stage2 = model.stage2(model.stage1(F.pad(images, [6, 6, 6, 6])))
+    torch.testing.assert_close(features["parts"], pooled(model.stage3[:3](stage2), 6))
+
+
+def test_only_what_is_wanted_is_read(model: SmallConvNet, images: Tensor) -> None:
+    taps = Taps(model, None, BOTH)
+    taps.start(["shallow"])
+    model(images)
+    assert set(taps.finish()) == {"shallow"}
+    taps.start([])
+    model(images)
+    assert taps.finish() == {}
+
+
 @pytest.mark.parametrize("side", [1, 2, 3])
 def test_a_map_is_averaged_over_a_grid(model: SmallConvNet, images: Tensor, side: int) -> None:
     taps = Taps(model, {"stage": Tap("stage1", pool=side)}, ["stage"])
@@ -222,7 +238,7 @@ def test_an_unknown_path_names_the_nearest(model: SmallConvNet) -> None:
 
 def test_an_unknown_tap_names_those_there_are(model: SmallConvNet) -> None:
     with pytest.raises(
-        ValueError, match="no tap called 'deep'.* are bottleneck, local, middle, shal"
+        ValueError, match="no tap called 'deep'.* are bottleneck, local, middle, parts, shal"
     ):
         Taps(model, {"middle": "stage2"}, ["deep"])
 

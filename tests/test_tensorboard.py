@@ -179,7 +179,7 @@ def test_every_panel_of_the_layout_shows_something(reader: Any) -> None:
     titles = ["Without bias labels", *["With bias labels"] * reader.labelled, "Training"]
     assert list(found) == titles
     assert found["Without bias labels"] == [
-        "shortcut/(evidence|followed)$",
+        "shortcut/(evidence|followed|part)$",
         "detect/share_flagged$",
         "detect/share_flagged/.*",
         "train/accuracy_pseudo_.*",

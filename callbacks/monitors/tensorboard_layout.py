@@ -8,7 +8,7 @@ from collections.abc import Iterable
 # Category -> panel -> patterns, each of which the beginning of a curve's tag must match.
 PANELS = {
     "Without bias labels": {
-        "evidence of a shortcut": ["shortcut/(evidence|followed)$"],
+        "evidence of a shortcut": ["shortcut/(evidence|followed|part)$"],
         "estimated conflicting share": ["detect/share_flagged$"],
         "estimated conflicting share by class": ["detect/share_flagged/.*"],
         "training accuracy by pseudo-group": ["train/accuracy_pseudo_.*"],

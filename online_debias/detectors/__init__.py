@@ -6,6 +6,7 @@ from online_debias.detectors.detector import Detector
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.loda import Loda
 from online_debias.detectors.mahalanobis import Mahalanobis
+from online_debias.detectors.part_views import PartViews
 from online_debias.detectors.posterior import conflict
 from online_debias.detectors.voronoi_cells import VoronoiCells
 
@@ -16,6 +17,7 @@ __all__ = [
     "HalfSpaceTrees",
     "Loda",
     "Mahalanobis",
+    "PartViews",
     "VoronoiCells",
     "conflict",
 ]

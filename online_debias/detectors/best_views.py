@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from online_debias import seeds
 from online_debias.detectors.detector import Detector
+from online_debias.detectors.grid import cell_means, grid_cells
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
 
@@ -119,9 +119,7 @@ class BestViews(Detector):
         self.scout.setup(self.n_views * width, n_classes, device, seeds.derive(seed, "scan"))
         self.forest.setup(self.slots * width, n_classes, device, seed)
         self.rows, self.scanning = 0, True
-        places = torch.eye(side**2, device=device).view(-1, 1, side, side)
-        pooled = [F.adaptive_avg_pool2d(places, grid).flatten(1) for grid in self.grids]
-        self.register_buffer("cells", torch.cat(pooled, 1), persistent=False)  # [places, views]
+        self.register_buffer("cells", grid_cells(self.grids, side, device), persistent=False)
         chosen = torch.zeros(self.slots, dtype=torch.int64, device=device)
         self.register_buffer("chosen", chosen)
         for name in ("right", "open_right"):
@@ -147,7 +145,7 @@ class BestViews(Detector):
     @torch.no_grad()
     def views(self, x: Tensor) -> Tensor:
         """Return the means over the cells of all grids, `[B, views, width]`, of maps `[B, D]`."""
-        return _means(x, self.cells)
+        return cell_means(x, self.cells)
 
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
@@ -222,7 +220,7 @@ class BestViews(Detector):
         return each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
 
     def _chosen(self, x: Tensor) -> Tensor:
-        return _means(x, self.cells.index_select(1, self.chosen)).flatten(1)
+        return cell_means(x, self.cells.index_select(1, self.chosen)).flatten(1)
 
     @property
     def _trees(self) -> HalfSpaceTrees:
@@ -238,9 +236,3 @@ class BestViews(Detector):
         self.rows, self.scanning = state["rows"], bool(state["scanning"])
         if not state["scout"]:
             self.scout = self._new_scout()
-
-
-def _means(x: Tensor, cells: Tensor) -> Tensor:
-    """Return `[B, views, width]` of maps `[B, D]`; one product is far cheaper than pooling."""
-    means = x.float().reshape(-1, len(cells)) @ cells
-    return means.view(len(x), -1, cells.shape[1]).transpose(1, 2).contiguous()

@@ -1,0 +1,42 @@
+"""Cells of grids laid over a flat feature map, and the means over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def grid_cells(grids: Sequence[int], side: int, device: torch.device | str) -> Tensor:
+    """Return what each place of a map of `side` x `side` adds to the mean of each cell.
+
+    `[side**2, views]`; cells come grid by grid, row by row.
+
+    Args:
+        grids: sides of the grids.
+        side: of the map.
+        device: where to.
+
+    Example:
+        >>> grid_cells([1, 2], side=2, device="cpu")[0]
+        tensor([0.2500, 1.0000, 0.0000, 0.0000, 0.0000])
+    """
+    places = torch.eye(side**2, device=device).view(-1, 1, side, side)
+    return torch.cat([F.adaptive_avg_pool2d(places, grid).flatten(1) for grid in grids], 1)
+
+
+def cell_means(x: Tensor, cells: Tensor) -> Tensor:
+    """Return `[B, views, width]` of maps `[B, D]`; one product is far cheaper than pooling.
+
+    Args:
+        x: flat maps, channel by channel.
+        cells: `[places, views]`, see `grid_cells`.
+
+    Example:
+        >>> cell_means(torch.tensor([[1.0, 1, 3, 3]]), grid_cells([1, 2], 2, "cpu")).flatten()
+        tensor([2., 1., 1., 3., 3.])
+    """
+    means = x.float().reshape(-1, len(cells)) @ cells
+    return means.view(len(x), -1, cells.shape[1]).transpose(1, 2).contiguous()

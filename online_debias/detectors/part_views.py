@@ -1,0 +1,281 @@
+"""Half-space trees on the parts of a deep feature map: is one of them the shortcut?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from online_debias.detectors.detector import Detector
+from online_debias.detectors.grid import cell_means, grid_cells
+from online_debias.detectors.half_space_trees import HalfSpaceTrees
+from online_debias.detectors.posterior import conflict
+from online_debias.functional.agreement import agreement
+from online_debias.functional.confirmation import confirmation
+from online_debias.functional.evenness import evenness
+
+_BINS = 64  # what classes are counted in where there are more, so that memory stays bounded
+_TALLIES = ("right", "seen", "taken", "contradicted", "confirmed")
+
+
+class PartViews(Detector):
+    """Looks for a part of the image that tells the class though it shows another thing.
+
+    A bias in the shape of things, such as a digit above a garment, is seen in no shallow layer. In
+    a deep one each cell of a grid tells the class of many images, by the bias or by what the class
+    is, so how well it does so does not say which of them it sees. Two things do, of the rows in
+    which a part contradicts the label and is as sure as it is where it is right:
+
+    - if it shows another thing, the other parts tell the class of these rows as well as of any; if
+      all show the same, which is ambiguous or wrongly labelled, they err together
+      (`functional.confirmation`);
+    - a bias is any other class alike, while what is hard is taken for its neighbours
+      (`functional.evenness`).
+
+    The product of both is a part's evidence. `choose` takes the parts with the most of it, if it is
+    enough; before that every score is 0. The trees of all parts go on to learn, those of the chosen
+    ones give the scores. Of fewer than five classes evenness says nothing: no part is chosen.
+
+    Attributes:
+        weights: `[views]`, what each part adds to the posterior: cells of `grids`, row by row, in
+            that order; 0 of all until some are chosen.
+
+    Args:
+        grids: sides of the grids that cells are taken of. The tapped map must come on a grid that
+            all of them divide, the smallest such.
+        threshold: least evidence of a part that is chosen, in (0, 1).
+        tells: least agreement of such a part with the label, in (0, 1), see
+            `functional.agreement`; less is no shortcut.
+        least: rows that must contradict it.
+        slots: most parts to choose.
+        margin: evidence of a further part, relative to that of the best, that is good enough.
+        n_trees: trees a part.
+        height, fold, retention: of all trees; see `HalfSpaceTrees`.
+
+    Raises:
+        ValueError: a setting is out of range or, in `setup`, the features come on another grid.
+
+    Example:
+        >>> parts = PartViews()
+        >>> parts.setup(n_features=8 * 36, n_classes=10, device="cpu", seed=0)
+        >>> maps, y = torch.rand(64, 8 * 36), torch.arange(64) % 10
+        >>> parts.learn(maps, y, torch.ones(64))
+        >>> parts.choose(), parts.score(maps, y).max()
+        (False, tensor(0.))
+    """
+
+    cells: Tensor
+    weights: Tensor
+    right: Tensor
+    seen: Tensor
+    taken: Tensor
+    contradicted: Tensor
+    confirmed: Tensor
+    sure: Tensor
+    open_right: Tensor
+    open_seen: Tensor
+    open_taken: Tensor
+    open_contradicted: Tensor
+    open_confirmed: Tensor
+    open_sure: Tensor
+    has_posterior = True
+    least_classes = 5  # of fewer, the neighbours of a hard class are nearly all there are
+
+    def __init__(
+        self,
+        grids: Sequence[int] = (2, 3),
+        threshold: float = 0.65,
+        tells: float = 0.5,
+        least: int = 100,
+        slots: int = 4,
+        margin: float = 0.75,
+        n_trees: int = 8,
+        height: int = 6,
+        fold: int = 512,
+        retention: float = 0.88,
+    ) -> None:
+        super().__init__()
+        if not grids or list(grids) != sorted(set(grids)) or grids[0] < 2:
+            raise ValueError(
+                f"grids is {list(grids)}, but must be rising sides from 2 on, such as [2, 3]."
+            )
+        for name, count in (("least", least), ("slots", slots), ("n_trees", n_trees)):
+            if count < 1:
+                raise ValueError(f"{name} is {count}, but must be at least 1.")
+        for name, share in (("threshold", threshold), ("tells", tells), ("margin", margin)):
+            if not 0 < share < 1:
+                raise ValueError(f"{name} is {share}, but must be between 0 and 1.")
+        self.grids, self.side = tuple(grids), math.lcm(*grids)
+        self.n_views = sum(grid**2 for grid in grids)
+        self.threshold, self.tells, self.least = threshold, tells, least
+        self.slots, self.margin = min(slots, self.n_views), margin
+        self.forest = HalfSpaceTrees(
+            n_trees * self.n_views, height, fold, retention, blocks=self.n_views
+        )
+        self.chosen = False
+
+    def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
+        """Begin to look; see `Detector.setup`.
+
+        Raises:
+            ValueError: the features are no map on the grid.
+        """
+        super().setup(n_features, n_classes, device, seed)
+        width, odd = divmod(n_features, self.side**2)
+        if odd:
+            raise ValueError(
+                f"{n_features} features are no map on a {self.side}x{self.side} grid: read a tap "
+                f"with pool={self.side}, such as 'parts', or choose other grids"
+            )
+        self.forest.setup(self.n_views * width, n_classes, device, seed)
+        self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
+        self.register_buffer("weights", torch.zeros(self.n_views, device=device))
+        self.bins = min(n_classes, _BINS)
+        shapes = {
+            "right": (self.n_views, n_classes),
+            "seen": (n_classes,),
+            "taken": (self.n_views, self.bins, self.bins),
+            "contradicted": (self.n_views,),
+            "confirmed": (self.n_views, self.n_views),
+            "sure": (2, self.n_views, n_classes),  # confidence where a part is right, and rows
+        }
+        for name, shape in shapes.items():
+            self.register_buffer(name, torch.zeros(shape, device=device))
+            self.register_buffer(f"open_{name}", torch.zeros(shape, device=device))
+        self.chosen = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a score can differ from 0."""
+        return self.chosen and self.forest.ready
+
+    @property
+    def due(self) -> bool:
+        """Whether the trees have a complete window."""
+        return self.forest.due
+
+    @property
+    def evidence(self) -> Tensor:
+        """How sure it is that a part shows another thing and is a shortcut, `[views]`, in [0, 1].
+
+        Over the rows since `choose`; 0 of parts that tell too little of the class, or contradict it
+        too seldom.
+        """
+        told = self.right.sum(1) / self.seen.sum().clamp_min(1e-12)
+        confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_classes)
+        others = self.n_classes - 1 if self.bins == self.n_classes else self.bins
+        even = evenness(self.taken, max(1, others)).clamp(0, 1)
+        counts = (agreement(self.right, self.seen) >= self.tells) & (
+            self.contradicted >= self.least
+        )
+        return confirmed.clamp(0, 1) * even * counts * (self.n_classes >= self.least_classes)
+
+    @property
+    def place(self) -> str:
+        """Where in the image the chosen parts are, such as "top left"."""
+        share = (self.cells @ self.weights).view(self.side, self.side)
+        words = []
+        for axis, (before, after) in ((1, ("top", "bottom")), (0, ("left", "right"))):
+            half = share.sum(axis).view(2, -1).sum(1)
+            more = float((half[0] - half[1]) / half.sum().clamp_min(1e-12))
+            if abs(more) > 1 / 3:
+                words.append(before if more > 0 else after)
+        return " ".join(words) or "middle"
+
+    @torch.no_grad()
+    def choose(self) -> bool:
+        """Choose parts if the evidence is enough, and count anew; the host waits for the answer."""
+        evidence, view = self.evidence.topk(self.slots)
+        good = (evidence >= self.threshold) & (evidence >= self.margin * evidence[0])
+        if not self.chosen and bool(good[0]):
+            self.weights.zero_()[view] = good / good.sum()
+            self.chosen = True
+        for name in _TALLIES:
+            getattr(self, name).zero_()
+            getattr(self, f"open_{name}").zero_()
+        return self.chosen
+
+    def score(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
+        self._check(x, targets)
+        return conflict(self.posterior(x), targets)
+
+    @torch.no_grad()
+    def posterior(self, x: Tensor) -> Tensor:
+        """Return p(class | the chosen parts), `[B, C]`; uniform before `ready`."""
+        self._check(x)
+        return self._mixed(self.forest.block_posteriors(self._views(x)))
+
+    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
+        """Add a batch to the trees, and count what the parts told of it; see `Detector.learn`."""
+        self.step(x, targets, mass, rows)
+
+    @torch.no_grad()
+    def step(
+        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Score a batch, then learn it; see `Detector.step`."""
+        self._check(x, targets, mass)
+        views, mass = self._views(x), mass.float()
+        each = self.forest.block_posteriors(views)
+        if self.forest.ready and not self.chosen:
+            self._count(each, targets, mass)
+        self.forest.learn(views, targets, mass, len(x) if rows is None else rows)
+        if rows is None and self.due:
+            self.fold()
+        posterior = self._mixed(each)
+        return conflict(posterior, targets), posterior
+
+    @torch.no_grad()
+    def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
+        """Let later scores and counts see what was learned; see `Detector.fold`."""
+        for name, value in (statistics or {}).items():
+            self.additive()[name].copy_(value)
+        self.forest.fold()
+        self.sure.mul_(self.forest.retention)
+        for name in (*_TALLIES, "sure"):
+            part = getattr(self, f"open_{name}")
+            getattr(self, name).add_(part)
+            part.zero_()
+
+    def additive(self) -> dict[str, Tensor]:
+        """Return the open window's masses and counts."""
+        counts = {name: getattr(self, f"open_{name}") for name in (*_TALLIES, "sure")}
+        return self.forest.additive() | counts
+
+    def _count(self, each: Tensor, targets: Tensor, mass: Tensor) -> None:
+        confidence, view = each.max(2)
+        right = (view == targets[:, None]) * mass[:, None]  # [B, views]
+        self.open_right.index_add_(1, targets, right.T)
+        self.open_seen.index_add_(0, targets, mass)
+        usual = self.sure[0] / self.sure[1].clamp_min(1e-12)
+        place = torch.arange(self.n_views, device=view.device)
+        doubts = each.gather(2, targets[:, None, None].expand(-1, self.n_views, 1)).squeeze(2)
+        contradicts = (2 * doubts < confidence) & (confidence >= usual[place, view])
+        firm = contradicts * mass[:, None]
+        self.open_contradicted += firm.sum(0)
+        self.open_confirmed += contradicts.to(mass.dtype).T @ right
+        taken = (place * self.bins + targets[:, None] % self.bins) * self.bins + view % self.bins
+        self.open_taken.view(-1).index_add_(0, taken.flatten(), firm.flatten())
+        cell = (place * self.n_classes + view).flatten()
+        for total, value in zip(self.open_sure, (confidence * right, right), strict=True):
+            total.view(-1).index_add_(0, cell, value.flatten())
+
+    def _mixed(self, each: Tensor) -> Tensor:
+        if not self.chosen:
+            return each.new_full((len(each), self.n_classes), 1 / self.n_classes)
+        return torch.einsum("bvc,v->bc", each, self.weights)
+
+    def _views(self, x: Tensor) -> Tensor:
+        return cell_means(x, self.cells).flatten(1)
+
+    def get_extra_state(self) -> dict[str, bool]:
+        """Return whether parts were chosen."""
+        return {"chosen": self.chosen}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take back whether parts were chosen; buffers are loaded after this."""
+        self.chosen = bool(state["chosen"])
