@@ -47,7 +47,11 @@ def main() -> None:
             "biased_mnist_98:amplifier": amplifier,
         },
         "docs/quality.md": {"quality": quality, "peers": peers},
-        "docs/ablation.md": {"ablation": ablation, "quality:dominoes": dominoes},
+        "docs/ablation.md": {
+            "ablation": ablation,
+            "quality:dominoes": dominoes,
+            "ablation_parts": comparison,
+        },
         "docs/scorers.md": {"scorers": scorers_table.table},
         "docs/robustness.md": {
             "robustness": robustness,

@@ -22,7 +22,7 @@ import torch
 from detectors import cpu_time
 
 from online_debias import compose, seeds
-from online_debias.detectors import BestViews, HalfSpaceTrees
+from online_debias.detectors import BestViews, HalfSpaceTrees, PartViews
 from online_debias.detectors.detector import Detector
 from online_debias.functional.draw_share import draw_share
 from online_debias.memory import SampleMemory
@@ -30,6 +30,7 @@ from online_debias.sampling import systematic
 
 BATCH, TURNS = 128, 5
 CHANNELS, GRID = 16, 7  # of the shallow map of the small network
+DEEP = 64  # channels of its last map
 
 
 def main() -> None:
@@ -43,8 +44,8 @@ def main() -> None:
     rows = [row for power in range(4, 9) if 10**power <= most for row in samples(10**power)]
     for n_classes in (10, 100) if given.quick else (10, 100, 1000, 10_000):
         rows += forest("HalfSpaceTrees, 100 trees", HalfSpaceTrees(), n_classes, 64)
-        if n_classes <= 1000:
-            rows += forest("BestViews", BestViews(), n_classes, CHANNELS * GRID**2)
+        rows += forest("BestViews", BestViews(), n_classes, CHANNELS * GRID**2)
+        rows += forest("PartViews", PartViews(), n_classes, DEEP * PartViews().side ** 2)
     for width in (32, 128) if given.quick else (32, 128, 512, 2048):
         rows += forest("HalfSpaceTrees, 100 trees", HalfSpaceTrees(), 10, width)
     if given.quick:

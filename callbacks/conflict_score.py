@@ -72,7 +72,9 @@ class ConflictScore(Callback):
         score, posterior = self.detector.step(features, batch.targets, mass)
         batch.publish(self.signal, torch.where(batch.mixed, 0.0, score))
         if posterior is not None:
-            group = torch.where(batch.mixed, batch.targets, posterior.argmax(1))
+            # Of many classes some share masses: that of the target may not be the first of its own.
+            agrees = batch.mixed | (score == 0)
+            group = torch.where(agrees, batch.targets, posterior.argmax(1))
             batch.publish(self.group_signal, group if ready else batch.targets)
         if not ready:
             for signal in self.provides:

@@ -96,7 +96,8 @@ class PartScore(Callback):
         if self.detector.ready:
             rows = silent.expand(len(batch))
             batch.replace(score_signal, torch.where(batch.mixed, 0.0, score), rows)
-            seen = torch.where(batch.mixed, batch.targets, posterior.argmax(1))
+            agrees = batch.mixed | (score == 0)
+            seen = torch.where(agrees, batch.targets, posterior.argmax(1))
             batch.replace(group_signal, seen, rows)
         self.run.record("shortcut/part_found", float(self.detector.ready))
 

@@ -11,8 +11,11 @@ from torch import Tensor
 from online_debias import seeds
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.grid import cell_means, grid_cells
+from online_debias.detectors.groups import group_of, of_classes
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
+
+_SCAN_GROUPS = 64  # classes that the scan's many trees tell apart; of more, some count as one
 
 
 class BestViews(Detector):
@@ -116,7 +119,8 @@ class BestViews(Detector):
                 f"pool={side}, such as 'local', or choose other grids"
             )
         self.scout = self._new_scout()
-        self.scout.setup(self.n_views * width, n_classes, device, seeds.derive(seed, "scan"))
+        scout_seed = seeds.derive(seed, "scan")
+        self.scout.setup(self.n_views * width, self._scan_groups, device, scout_seed)
         self.forest.setup(self.slots * width, n_classes, device, seed)
         self.rows, self.scanning = 0, True
         self.register_buffer("cells", grid_cells(self.grids, side, device), persistent=False)
@@ -209,18 +213,24 @@ class BestViews(Detector):
         return self._trees.additive() | (counts if self.scanning else {})
 
     def _scan(self, each: Tensor, views: Tensor, targets: Tensor, mass: Tensor, rows: int) -> None:
+        groups = group_of(targets, self._scan_groups, self.n_classes)
         if self.scout.ready:  # `each` was asked before it learned
-            told = (each.argmax(2) == targets[:, None]) * mass[:, None]
+            told = (each.argmax(2) == groups[:, None]) * mass[:, None]
             self.open_right.T.index_add_(0, targets, told)
             self.open_seen.index_add_(0, targets, mass)
-        self.scout.learn(views, targets, mass, rows)
+        self.scout.learn(views, groups, mass, rows)
         self.rows += rows
 
     def _best_so_far(self, each: Tensor) -> Tensor:
-        return each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
+        best = each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
+        return of_classes(best, self.n_classes)
 
     def _chosen(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells.index_select(1, self.chosen)).flatten(1)
+
+    @property
+    def _scan_groups(self) -> int:
+        return min(self.n_classes, _SCAN_GROUPS)
 
     @property
     def _trees(self) -> HalfSpaceTrees:

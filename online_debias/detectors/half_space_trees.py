@@ -10,6 +10,7 @@ from torch import Tensor
 
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.forest import Forest
+from online_debias.detectors.groups import group_of, of_classes
 from online_debias.detectors.mass import MassTable, add_mass, close_windows
 from online_debias.detectors.normalizer import NormalCDF
 from online_debias.detectors.posterior import PosteriorTable
@@ -53,6 +54,9 @@ class HalfSpaceTrees(Detector):
         prior: mass added to every class of a region (posterior).
         blocks: features come in so many blocks of one width, and every tree splits within one of
             them, so that `block_posteriors` can say what each block alone tells.
+        most_groups: masses are kept for so many classes; of more, those with the same remainder
+            share them and count as one, so that a row whose features are those of a class of its
+            own group, about one conflicting row in `most_groups`, counts as aligned.
         compiled: whether numba routes the rows, on a CPU only: the same scores, about half the
             time, and a second or two to begin with (`pip install 'online-debias[compiled]'`).
 
@@ -88,6 +92,7 @@ class HalfSpaceTrees(Detector):
         normalizer: Literal["cdf", "none"] = "cdf",
         prior: float = 1.0,
         blocks: int = 1,
+        most_groups: int = 1024,
         compiled: bool = False,
     ) -> None:
         super().__init__()
@@ -101,6 +106,7 @@ class HalfSpaceTrees(Detector):
             ("normalizer", normalizer, normalizer in ("cdf", "none"), "'cdf' or 'none'"),
             ("prior", prior, prior > 0, "above 0"),
             ("blocks", blocks, blocks >= 1, "at least 1"),
+            ("most_groups", most_groups, most_groups >= 2, "at least 2"),
             ("n_trees", n_trees, n_trees % blocks == 0, f"a multiple of the {blocks} blocks"),
         ):
             if not valid:
@@ -109,7 +115,7 @@ class HalfSpaceTrees(Detector):
             raise ValueError("score='posterior' needs classes=True: use score='mass' without.")
         self.n_trees, self.height, self.blocks = n_trees, height, blocks
         self.window, self.retention = fold, retention
-        self.least_mass, self.prior = least_mass, prior
+        self.least_mass, self.prior, self.most_groups = least_mass, prior, most_groups
         self.normalizer, self.compiled = normalizer, compiled
         self.class_conditional = classes
         self.has_posterior = score == "posterior"
@@ -134,12 +140,14 @@ class HalfSpaceTrees(Detector):
             )
         forest = self.n_trees, self.height, n_features, scale, random, device, self.blocks
         self.forest = Forest(*forest, compiled=self.compiled)
-        groups = n_classes if self.class_conditional else 1
-        shape = (2**self.height, self.n_trees, groups)
+        self.n_groups = min(n_classes, self.most_groups) if self.class_conditional else 1
+        shape = (2**self.height, self.n_trees, self.n_groups)
         for name in ("open", "reference"):
             self.register_buffer(name, torch.zeros(shape, device=device))
         if self.class_conditional and not self.has_posterior:
-            self.register_buffer("count", torch.zeros(groups, dtype=torch.int64, device=device))
+            self.register_buffer(
+                "count", torch.zeros(self.n_groups, dtype=torch.int64, device=device)
+            )
 
     def plant(self, feature: Tensor, threshold: Tensor) -> None:
         """Use these trees instead of random ones, before anything is learned; see `Forest.plant`.
@@ -175,7 +183,8 @@ class HalfSpaceTrees(Detector):
         Raises:
             ValueError: if `x` has another width, or with `score="mass"`.
         """
-        return self._posterior_table().posterior(self._routed(x))
+        posterior = self._posterior_table().posterior(self._routed(x))
+        return of_classes(posterior, self.n_classes)
 
     @torch.no_grad()
     def block_posteriors(self, x: Tensor) -> Tensor:
@@ -189,13 +198,14 @@ class HalfSpaceTrees(Detector):
         """
         leaf = self._routed(x).view(len(x) * self.blocks, -1)
         posterior = self._posterior_table().posterior(leaf)
-        return posterior.view(len(x), self.blocks, -1) * self.blocks
+        posterior = posterior.view(len(x), self.blocks, -1) * self.blocks
+        return of_classes(posterior, self.n_classes)
 
     @torch.no_grad()
     def exact_score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `score` as it was computed: `[B]`, float64 with `score="mass"`."""
         self._check(x, targets)
-        return self._fresh_table().read(self.forest.route(x.float()), targets)[0]
+        return self._fresh_table().read(self.forest.route(x.float()), self._groups(targets))[0]
 
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
@@ -206,7 +216,7 @@ class HalfSpaceTrees(Detector):
         """Add a batch to the open windows; see `Detector.learn`."""
         self._check(x, targets, mass)
         x = x.float()
-        self._learn(x, self.forest.route(x), targets, mass.float(), rows)
+        self._learn(x, self.forest.route(x), self._groups(targets), mass.float(), rows)
 
     @torch.no_grad()
     def step(
@@ -215,9 +225,10 @@ class HalfSpaceTrees(Detector):
         """Score a batch, then learn it, routing it once; see `Detector.step`."""
         self._check(x, targets, mass)
         x = x.float()
-        leaf = self.forest.route(x)
-        scores, posterior = self._fresh_table().read(leaf, targets)
-        self._learn(x, leaf, targets, mass.float(), rows)
+        leaf, groups = self.forest.route(x), self._groups(targets)
+        scores, posterior = self._fresh_table().read(leaf, groups)
+        self._learn(x, leaf, groups, mass.float(), rows)
+        posterior = None if posterior is None else of_classes(posterior, self.n_classes)
         return scores.float(), posterior
 
     @torch.no_grad()
@@ -245,8 +256,11 @@ class HalfSpaceTrees(Detector):
         self.rows, self.folds, self.counted = state["rows"], state["folds"], state["counted"]
         self._stale = True
 
+    def _groups(self, targets: Tensor) -> Tensor:
+        return group_of(targets, self.n_groups, self.n_classes) if self.n_groups > 1 else targets
+
     def _learn(
-        self, x: Tensor, leaf: Tensor, targets: Tensor, mass: Tensor, rows: int | None
+        self, x: Tensor, leaf: Tensor, groups: Tensor, mass: Tensor, rows: int | None
     ) -> None:
         if not self.has_posterior and rows not in (None, len(x)):
             raise ValueError(
@@ -257,18 +271,18 @@ class HalfSpaceTrees(Detector):
         if scale is not None:
             scale.observe(x, mass)
         if scale is None or self.folds:  # before the first fold the cuts mean nothing
-            self._count(leaf, targets, mass)
+            self._count(leaf, groups, mass)
         self.rows += len(x) if rows is None else rows
         if rows is None and self.due:
             self.fold()
 
-    def _count(self, leaf: Tensor, targets: Tensor, mass: Tensor) -> None:
+    def _count(self, leaf: Tensor, groups: Tensor, mass: Tensor) -> None:
         before, self.counted = self.counted, self.counted + len(leaf)
         if self.has_posterior:
-            add_mass(self.open, leaf, targets, mass)
+            add_mass(self.open, leaf, groups, mass)
         elif self.class_conditional:
             masses = self.open, self.reference, self.count
-            close_windows(*masses, leaf, targets, mass, self.window, self.retention)
+            close_windows(*masses, leaf, groups, mass, self.window, self.retention)
             self._stale = True  # only the device knows whether a window closed
         else:
             start, stop = 0, self.window - before % self.window

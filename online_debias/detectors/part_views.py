@@ -11,13 +11,14 @@ from torch import Tensor
 
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.grid import cell_means, grid_cells
+from online_debias.detectors.groups import group_of, of_classes
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
 from online_debias.functional.agreement import agreement
 from online_debias.functional.confirmation import confirmation
 from online_debias.functional.evenness import evenness
 
-_BINS = 64  # what classes are counted in where there are more, so that memory stays bounded
+_GROUPS = 64  # classes that are told apart; of more, some count as one, and memory stays bounded
 _TALLIES = ("right", "seen", "taken", "contradicted", "confirmed")
 
 
@@ -130,17 +131,17 @@ class PartViews(Detector):
                 f"{n_features} features are no map on a {self.side}x{self.side} grid: read a tap "
                 f"with pool={self.side}, such as 'parts', or choose other grids"
             )
-        self.forest.setup(self.n_views * width, n_classes, device, seed)
+        self.n_groups = min(n_classes, _GROUPS)
+        self.forest.setup(self.n_views * width, self.n_groups, device, seed)
         self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
         self.register_buffer("weights", torch.zeros(self.n_views, device=device))
-        self.bins = min(n_classes, _BINS)
         shapes = {
-            "right": (self.n_views, n_classes),
-            "seen": (n_classes,),
-            "taken": (self.n_views, self.bins, self.bins),
+            "right": (self.n_views, self.n_groups),
+            "seen": (self.n_groups,),
+            "taken": (self.n_views, self.n_groups, self.n_groups),
             "contradicted": (self.n_views,),
             "confirmed": (self.n_views, self.n_views),
-            "sure": (2, self.n_views, n_classes),  # confidence where a part is right, and rows
+            "sure": (2, self.n_views, self.n_groups),  # confidence where a part is right, and rows
         }
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, device=device))
@@ -165,9 +166,8 @@ class PartViews(Detector):
         too seldom.
         """
         told = self.right.sum(1) / self.seen.sum().clamp_min(1e-12)
-        confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_classes)
-        others = self.n_classes - 1 if self.bins == self.n_classes else self.bins
-        even = evenness(self.taken, max(1, others)).clamp(0, 1)
+        confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_groups)
+        even = evenness(self.taken, max(1, self.n_groups - 1)).clamp(0, 1)
         counts = (agreement(self.right, self.seen) >= self.tells) & (
             self.contradicted >= self.least
         )
@@ -220,10 +220,11 @@ class PartViews(Detector):
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
         views, mass = self._views(x), mass.float()
+        groups = group_of(targets, self.n_groups, self.n_classes)
         each = self.forest.block_posteriors(views)
         if self.forest.ready and not self.chosen:
-            self._count(each, targets, mass)
-        self.forest.learn(views, targets, mass, len(x) if rows is None else rows)
+            self._count(each, groups, mass)
+        self.forest.learn(views, groups, mass, len(x) if rows is None else rows)
         if rows is None and self.due:
             self.fold()
         posterior = self._mixed(each)
@@ -246,28 +247,28 @@ class PartViews(Detector):
         counts = {name: getattr(self, f"open_{name}") for name in (*_TALLIES, "sure")}
         return self.forest.additive() | counts
 
-    def _count(self, each: Tensor, targets: Tensor, mass: Tensor) -> None:
+    def _count(self, each: Tensor, groups: Tensor, mass: Tensor) -> None:
         confidence, view = each.max(2)
-        right = (view == targets[:, None]) * mass[:, None]  # [B, views]
-        self.open_right.index_add_(1, targets, right.T)
-        self.open_seen.index_add_(0, targets, mass)
+        right = (view == groups[:, None]) * mass[:, None]  # [B, views]
+        self.open_right.index_add_(1, groups, right.T)
+        self.open_seen.index_add_(0, groups, mass)
         usual = self.sure[0] / self.sure[1].clamp_min(1e-12)
         place = torch.arange(self.n_views, device=view.device)
-        doubts = each.gather(2, targets[:, None, None].expand(-1, self.n_views, 1)).squeeze(2)
-        contradicts = (2 * doubts < confidence) & (confidence >= usual[place, view])
+        own = each.gather(2, groups[:, None, None].expand(-1, self.n_views, 1)).squeeze(2)
+        contradicts = (2 * own < confidence) & (confidence >= usual[place, view])
         firm = contradicts * mass[:, None]
         self.open_contradicted += firm.sum(0)
         self.open_confirmed += contradicts.to(mass.dtype).T @ right
-        taken = (place * self.bins + targets[:, None] % self.bins) * self.bins + view % self.bins
+        taken = (place * self.n_groups + groups[:, None]) * self.n_groups + view
         self.open_taken.view(-1).index_add_(0, taken.flatten(), firm.flatten())
-        cell = (place * self.n_classes + view).flatten()
+        cell = (place * self.n_groups + view).flatten()
         for total, value in zip(self.open_sure, (confidence * right, right), strict=True):
             total.view(-1).index_add_(0, cell, value.flatten())
 
     def _mixed(self, each: Tensor) -> Tensor:
         if not self.chosen:
             return each.new_full((len(each), self.n_classes), 1 / self.n_classes)
-        return torch.einsum("bvc,v->bc", each, self.weights)
+        return of_classes(torch.einsum("bvg,v->bg", each, self.weights), self.n_classes)
 
     def _views(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells).flatten(1)
