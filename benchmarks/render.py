@@ -38,6 +38,7 @@ def main() -> None:
             "detectors:others": speed_tables.implementations,
             "loading": speed_tables.measured,
             "ranks": speed_tables.measured,
+            "memory": speed_tables.measured,
             "scale": partial(speed_tables.growth, "training set"),
             "scale:classes": partial(speed_tables.growth, "trees", "Views"),
         },

@@ -77,7 +77,8 @@ def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
 
 
 def _ready(callback: Callback, waiting: list[Callback]) -> bool:
-    return not any(
+    of_others = {signal for tie in _TIES[1:] for signal in getattr(callback, tie)}
+    return not of_others & set(callback.provides) and not any(
         _turn(other, signal) < turn
         for signal, turn in _turns(callback).items()
         for other in waiting

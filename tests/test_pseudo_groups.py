@@ -173,9 +173,9 @@ class Seer(Callback):
         return None if self.says is None else torch.full((len(self.given[-1]),), self.says)
 
 
-def test_the_first_callback_that_can_tell_is_asked_with_its_features() -> None:
+def test_the_last_callback_that_can_tell_is_asked_with_its_features() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3).double())
-    seers = [Seer("a", "bottleneck", None), Seer("b", "whole", 2), Seer("c", "whole", 1)]
+    seers = [Seer("a", "whole", 1), Seer("b", "whole", 2), Seer("c", "bottleneck", None)]
     # The hook of a tap on the model itself must find itself between those that ask.
     taps = {"whole": Tap("", reads="input")}
     engine = Engine(model, seers, taps=taps, n_samples=2, n_classes=3)
@@ -183,9 +183,9 @@ def test_the_first_callback_that_can_tell_is_asked_with_its_features() -> None:
     with watched(engine, model) as seen:
         model(inputs)
     assert torch.cat(seen).tolist() == [2, 2]
-    for seer in seers[:2]:
+    for seer in seers[1:]:
         (given,) = seer.given
         assert given.dtype == torch.float32 and torch.equal(given, inputs.float())
-    assert not seers[2].given
+    assert not seers[0].given
     model(inputs)
     assert len(seen) == 1  # the hooks are gone

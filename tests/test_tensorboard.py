@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +298,7 @@ def test_tensorboard_of_a_resumed_run_purges_what_came_after_the_checkpoint(tmp_
     fit = Fit(TensorBoard(tmp_path)).epochs(1)
     state = fit.engine.state_dict()
     fit.epochs(2).end()
+    time.sleep(1.1)  # files are read in the order of their names, which begin with the second
     again = Fit(TensorBoard(tmp_path))
     again.engine.load_state_dict(state)
     again.epochs(1).end()

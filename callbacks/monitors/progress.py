@@ -19,7 +19,7 @@ from online_debias.metrics import Report
 from online_debias.record import Scalar
 from online_debias.run import Run
 
-DIGITS = {"shortcut": 2, "part": 2, "ms/step": 1}  # after the point; 3 where nothing is said
+DIGITS = {"shortcut": 2, "ms/step": 1}  # after the point; 3 where nothing is said
 NAMES = {
     "train/loss": "loss",
     "test/accuracy": "accuracy",
@@ -30,7 +30,6 @@ NAMES = {
     "detect/average_precision": "AP",
     "detect/share_flagged": "flagged",
     "shortcut/evidence": "shortcut",
-    "shortcut/part": "part",
     "weights/ess": "ESS",
     "time/step_ms": "ms/step",
 }
@@ -42,7 +41,7 @@ class Progress(Monitor):
     On a terminal both are redrawn in place, on standard error; elsewhere, and on a dumb terminal,
     each epoch prints one line. Colours follow `NO_COLOR`. What a run does not measure is left out:
     the plain test accuracy stands where group accuracies are not known. "shortcut" is the evidence,
-    between 0 and 1, that there is one, "part" that a part of the images is one.
+    between 0 and 1, that there is one.
 
     Args:
         epochs: epochs of the whole run.
