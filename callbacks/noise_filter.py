@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -40,8 +42,9 @@ class NoiseFilter(Callback):
         separation: least share of the variance that the two groups must explain, in (0, 1); values
             spread evenly have .75.
         momentum: of each sample's moving average of the doubt.
-        warmup: epochs before anything is suspected; a model that still follows the bias doubts
-            conflicting images as well. Doubts are remembered from the last of them on.
+        warmup: epochs, since the scores are no longer withheld, before anything is suspected; a
+            model that still follows the bias doubts conflicting images as well. Doubts are
+            remembered from the last of them on.
         signal: name of the score.
         group_signal: name of the bias value that the view sees.
         noise_signal: name of the published doubt.
@@ -56,6 +59,7 @@ class NoiseFilter(Callback):
     """
 
     threshold: Tensor
+    silent: Tensor
 
     def __init__(
         self,
@@ -84,12 +88,15 @@ class NoiseFilter(Callback):
         """Begin without doubts."""
         self.doubts = SampleMemory(run.n_samples, self.momentum)
         self.register_buffer("threshold", torch.tensor(torch.inf))
+        self.register_buffer("silent", torch.tensor(False))
+        self.heard = 0  # epochs since the scores were last withheld
 
     def on_features(self, batch: Batch) -> None:
         """Remember doubts; take back the scores of suspected rows."""
         assert batch.logits is not None
         score, seen = (batch.published[signal] for signal in self.refines)
-        if self.run.epoch + 1 >= self.warmup:
+        self.silent.copy_(batch.silent(self.refines[0]))
+        if self.heard + 1 >= self.warmup:
             found = doubt(batch.logits.detach(), batch.targets, seen)
             self.doubts.update(batch.index, found, (score > 0.5) & ~batch.mixed)
         noise = self.doubts.read(batch.index).nan_to_num(0.0)
@@ -100,8 +107,13 @@ class NoiseFilter(Callback):
         self.run.record("noise/share", suspected.float().mean())
 
     def on_epoch_end(self, run: Run) -> None:
-        """Part the doubts, if they can be parted."""
-        if run.epoch + 1 < self.warmup:
+        """Part the doubts, if they can be parted; here the host may wait."""
+        if bool(self.silent):
+            self.heard = 0
+            self.threshold.fill_(torch.inf)
+            return
+        self.heard += 1
+        if self.heard < self.warmup:
             return
         threshold, share = two_groups(self.doubts.values)
         apart = share >= self.separation
@@ -110,6 +122,14 @@ class NoiseFilter(Callback):
 
     def findings(self) -> dict[str, float | str]:
         """Return how many samples are suspected to be mislabelled, for results.json."""
-        if self.run.epoch < self.warmup:
+        if self.heard < self.warmup:
             return {}
         return {"suspected_noise": int((self.doubts.values > self.threshold).sum())}
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return how many epochs the scores were heard."""
+        return {"heard": self.heard}
+
+    def set_extra_state(self, state: Mapping[str, int]) -> None:
+        """Take it back."""
+        self.heard = state["heard"]

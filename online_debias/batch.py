@@ -36,6 +36,7 @@ class Batch:
     signals: dict[str, Tensor] = field(default_factory=dict)  # detached, less what was retracted
     published: dict[str, Tensor] = field(default_factory=dict)  # signals as who speaks says them
     withheld: dict[str, Tensor] = field(default_factory=dict)  # signal -> [B] bool, not to be kept
+    silences: dict[str, Tensor] = field(default_factory=dict)  # signal -> what `silent` said of it
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
     shifts: dict[str, Tensor] = field(
         default_factory=dict
@@ -85,6 +86,7 @@ class Batch:
         """
         self.retract(name, rows)
         self.withheld[name] = self.withheld[name] | rows if name in self.withheld else rows
+        self.silences.pop(name, None)
 
     def replace(self, name: str, value: Tensor, rows: Tensor) -> None:
         """Give the signal `name` the `value` `[B]` in `rows` `[B]`, where it was withheld.
@@ -100,6 +102,7 @@ class Batch:
             signals[name] = torch.where(rows, value.to(signals[name].dtype), signals[name])
         if name in self.withheld:
             self.withheld[name] = self.withheld[name] & ~rows
+            self.silences.pop(name, None)
 
     def known(self, name: str) -> Tensor:
         """`[B]` bool, rows of which a memory of the signal `name` should be kept.
@@ -111,9 +114,11 @@ class Batch:
 
     def silent(self, name: str) -> Tensor:
         """0-dim bool, whether the signal `name` is withheld of all rows: what it said is void."""
-        if name in self.withheld:
-            return self.withheld[name].all()
-        return torch.zeros((), dtype=torch.bool, device=self.mixed.device)
+        if name not in self.withheld:
+            return torch.zeros((), dtype=torch.bool, device=self.mixed.device)
+        if name not in self.silences:
+            self.silences[name] = self.withheld[name].all()
+        return self.silences[name]
 
     def append(self, rows: Tensor, inputs: Tensor) -> None:
         """Append variations `inputs` `[K, ...]` of the rows `rows` `[K]`, in `on_batch` only.

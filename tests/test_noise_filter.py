@@ -31,6 +31,7 @@ def step(
     epoch: int,
     mixed: Tensor | None = None,
     score: float = 0.9,
+    withheld: bool = False,
 ) -> Batch:
     """Six samples of class 0 that look like class 1."""
     callback.run.epoch = epoch
@@ -40,6 +41,8 @@ def step(
     )  # fmt: skip
     batch.publish("conflict", torch.full((6,), score))
     batch.publish("bias_group", torch.ones(6, dtype=torch.long))
+    for signal in ("conflict", "bias_group"):
+        batch.withhold(signal, torch.full((6,), withheld))
     callback.on_features(batch)
     return batch
 
@@ -65,9 +68,15 @@ def test_doubt_stays_finite_far_out() -> None:
     assert doubt(logits, torch.tensor([0, 0]), torch.tensor([1, 1])).tolist() == [0.0, 1.0]
 
 
-def epoch(callback: NoiseFilter, takes_up: list[bool], number: int, score: float = 0.9) -> Batch:
+def epoch(
+    callback: NoiseFilter,
+    takes_up: list[bool],
+    number: int,
+    score: float = 0.9,
+    withheld: bool = False,
+) -> Batch:
     """A whole epoch of one batch."""
-    batch = step(callback, sided(takes_up), number, score=score)
+    batch = step(callback, sided(takes_up), number, score=score, withheld=withheld)
     callback.on_epoch_end(callback.run)
     callback.run.epoch = number + 1
     return batch
@@ -122,6 +131,20 @@ def test_a_run_too_short_to_tell_says_nothing() -> None:
     for number in range(3):
         epoch(callback, TAKEN_UP, number)
     assert callback.findings() == {}
+
+
+def test_while_scores_are_withheld_nobody_is_suspected_and_no_epoch_counts() -> None:
+    callback = made(warmup=2)
+    for number in range(5):
+        epoch(callback, TAKEN_UP, number, withheld=True)
+    assert callback.findings() == {} and callback.doubts.values.isnan().all()
+    suspected = []
+    for number in range(5, 8):  # from here on it is as at the beginning of a run
+        batch = epoch(callback, TAKEN_UP, number)
+        suspected.append(6 - int(batch.signals["conflict"].count_nonzero()))
+    assert suspected == [0, 0, 2]
+    epoch(callback, TAKEN_UP, 8, withheld=True)
+    assert callback.findings() == {} and float(callback.threshold) == float("inf")
 
 
 def test_a_row_that_is_taken_up_after_all_is_freed() -> None:
