@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from functools import partial
+
 import pytest
+import torch
 
 from online_debias.detectors import BestViews
-from tests.conftest import script
+from tests.conftest import make_images, script
 
 
 def test_a_line_for_each_size() -> None:
@@ -72,3 +76,36 @@ def test_memory_is_that_of_all_tensors(capsys: pytest.CaptureFixture[str]) -> No
     assert rows["held, MB"] == pytest.approx(scale.held(views) / 1e6, rel=0.01)
     assert "milliseconds a step" in capsys.readouterr().out
     assert all(float(row[5]) > 0 for row in scale.samples(1000))
+
+
+def test_loaders_go_through_every_image_and_evaluations_through_every_group() -> None:
+    loading = script("loading")
+    images = loading.repeated(make_images(48), 60)
+    assert len(images) == 60 and torch.equal(images.images[48:], images.images[:12])
+    logits, report = (work() for work in loading.evaluations(images).values())
+    assert len(logits) == 60 and sum(n for _, n in report.groups.values()) == 60
+    varied = loading.OneByOne(images.images)
+    assert len(varied) == 60 and varied[0].shape == (3, 12, 12) and varied[0].max() <= 1
+
+
+def test_sides_that_take_turns_have_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+    loading = script("loading")
+    done: list[str] = []
+    sides = {name: partial(done.append, name) for name in ("one", "other")}
+    rows = loading.compared(sides, rounds=2, images=10, name="microseconds an image")
+    assert done == ["one", "other"] * 3  # a first turn that does not count, then two
+    assert [row[:2] for row in rows] == [[name, "microseconds an image"] for name in sides]
+    assert rows[0][3] == "1.00" and "other" in capsys.readouterr().out
+
+
+def test_a_run_on_ranks_says_what_a_step_took(capsys: pytest.CaptureFixture[str]) -> None:
+    method, ranks, rows, each = script("ranks").row("plain", ranks=1, epochs=1)
+    assert (method, ranks, rows) == ("plain", 1, 128) and float(each) > 1
+    assert capsys.readouterr().out.startswith("plain 1 128 ")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system says it on Linux only")
+def test_memory_is_counted_from_when_the_data_is_there() -> None:
+    """In a process of its own: less than making the data took, more than Python and torch."""
+    memory = script("memory")
+    assert 100 < memory.apart(memory.SETTINGS[0], "by hand") < 4000
