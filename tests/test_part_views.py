@@ -172,6 +172,21 @@ def test_a_part_that_tells_nothing_or_never_contradicts_is_not_chosen() -> None:
     assert not patient.evidence.any() and not patient.choose()
 
 
+def test_counting_goes_on_until_there_is_enough_to_judge_by() -> None:
+    """Many short rounds are as good as a long one."""
+    x, y, _ = drawn("bias")
+    parts, rounds = make(), []
+    for rows in torch.arange(len(x)).split(1000):
+        feed(parts, x[rows], y[rows])
+        enough = parts.contradicted.min() >= parts.least
+        parts.choose()
+        assert bool(parts.seen.any()) is not bool(enough)
+        rounds.append(bool(enough))
+        if parts.chosen:
+            break
+    assert parts.chosen and rounds[0] is False and len(rounds) > 1
+
+
 def test_of_four_classes_nothing_is_said() -> None:
     parts = make(n_classes=4)
     x, y, _ = drawn("bias")

@@ -36,8 +36,9 @@ class PartViews(Detector):
     - a bias is any other class alike, while what is hard is taken for its neighbours
       (`functional.evenness`).
 
-    The product of both is a part's evidence. `choose` takes the parts with the most of it, if it is
-    enough; before that every score is 0. The trees of all parts go on to learn, those of the chosen
+    The product of both is a part's evidence. `choose`, which who uses this has to call (the callback
+    `PartScore`), takes the parts with the most of it, if it is enough; before that every score is
+    0. The trees of all parts go on to learn, those of the chosen
     ones give the scores. Of fewer than five classes evenness says nothing: no part is chosen.
 
     Attributes:
@@ -162,7 +163,7 @@ class PartViews(Detector):
     def evidence(self) -> Tensor:
         """How sure it is that a part shows another thing and is a shortcut, `[views]`, in [0, 1].
 
-        Over the rows since `choose`; 0 of parts that tell too little of the class, or contradict it
+        Over the rows since counting began; 0 of parts that tell too little of the class, or contradict it
         too seldom.
         """
         told = self.right.sum(1) / self.seen.sum().clamp_min(1e-12)
@@ -187,11 +188,16 @@ class PartViews(Detector):
 
     @torch.no_grad()
     def choose(self) -> bool:
-        """Choose parts if the evidence is enough, and count anew; the host waits for the answer."""
+        """Choose parts if the evidence is enough; the host waits for the answer.
+
+        If there was enough to judge every part by, counting begins anew: the network has changed.
+        """
+        if self.chosen or bool(self.contradicted.min() < self.least):
+            return self.chosen
         evidence, view = self.evidence.topk(self.slots)
         good = (evidence >= self.threshold) & (evidence >= self.margin * evidence[0])
-        if not self.chosen and bool(good[0]):
-            self.weights.zero_()[view] = good / good.sum()
+        if bool(good[0]):
+            self.weights[view] = good / good.sum()
             self.chosen = True
         for name in _TALLIES:
             getattr(self, name).zero_()
