@@ -36,10 +36,10 @@ class PartViews(Detector):
     - a bias is any other class alike, while what is hard is taken for its neighbours
       (`functional.evenness`).
 
-    The product of both is a part's evidence. `choose`, which who uses this has to call (the callback
-    `PartScore`), takes the parts with the most of it, if it is enough; before that every score is
-    0. The trees of all parts go on to learn, those of the chosen
-    ones give the scores. Of fewer than five classes evenness says nothing: no part is chosen.
+    The product of both is a part's evidence. `choose`, which the callback `PartScore` calls, takes
+    the parts with the most of it, if it is enough; before that every score is 0. The trees of all
+    parts go on to learn, those of the chosen ones give the scores. Of fewer than five classes
+    evenness says nothing: no part is chosen.
 
     Attributes:
         weights: `[views]`, what each part adds to the posterior: cells of `grids`, row by row, in
@@ -163,8 +163,8 @@ class PartViews(Detector):
     def evidence(self) -> Tensor:
         """How sure it is that a part shows another thing and is a shortcut, `[views]`, in [0, 1].
 
-        Over the rows since counting began; 0 of parts that tell too little of the class, or contradict it
-        too seldom.
+        Over the rows since counting began; 0 of parts that tell too little of the class, or
+        contradict it too seldom.
         """
         told = self.right.sum(1) / self.seen.sum().clamp_min(1e-12)
         confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_groups)
