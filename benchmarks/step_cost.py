@@ -3,8 +3,9 @@
 A loop written by hand, Lightning without callbacks, this package's trainer without callbacks and
 with what `online-debias train` writes, and the online recipes take turns, one epoch each, in one
 process, so that a busy machine slows all of them. What a recipe does only once (to look for a view
-of the bias) is over by then; its epochs are resampled ones. The medians over the rounds are written
-to benchmarks/results/step_cost.csv, what the parts of the recipe take to step_parts.csv.
+of the bias) is over by then; its epochs are resampled ones. Without a bias nothing is resampled,
+and parts of the images are still being looked at. The medians over the rounds are written to
+benchmarks/results/step_cost.csv, what the parts of the recipe take to step_parts.csv.
 """
 
 from __future__ import annotations
@@ -69,13 +70,17 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    digits = config.parse(["--data", "BiasedDigits"])[0].data.train()
-    settings: dict[str, tuple[Model, Images, int]] = {
-        "SmallConvNet, 28 pixels, batch 128": (partial(SmallConvNet, 10), digits, 128)
+    digits, fair = (
+        config.parse(["--data", "BiasedDigits", "--data.rho", rho])[0].data.train()
+        for rho in ("0.98", "0.1")
+    )
+    settings: dict[str, tuple[Model, Images, Images, int]] = {
+        "SmallConvNet, 28 pixels, batch 128": (partial(SmallConvNet, 10), digits, fair, 128)
     }
     if not given.quick:
-        name = "ResNet-18, 64 pixels, batch 32"
-        settings[name] = (partial(Torchvision, 10, name="resnet18"), enlarged(digits, 704), 32)
+        resnet = partial(Torchvision, 10, name="resnet18")
+        larger = enlarged(digits, 704), enlarged(fair, 704)
+        settings["ResNet-18, 64 pixels, batch 32"] = (resnet, *larger, 32)
     versions = [given.threads, torch.__version__, platform.python_version()]
     costs, parts = [], []
     for setting, what in settings.items():
@@ -98,7 +103,7 @@ def enlarged(images: Images, n: int) -> Images:
 
 
 def measure(
-    make: Model, train: Images, batch_size: int, rounds: int
+    make: Model, train: Images, fair: Images, batch_size: int, rounds: int
 ) -> tuple[list[list[Any]], list[list[Any]]]:
     """Return rows of loops (name, ms a step, ratios) and of the recipe's parts (name, ms)."""
     parts = Parts()
@@ -115,6 +120,9 @@ def measure(
             "plain, with TensorBoard and CSV": fit([], watching),
             "online-minimal": fit(recipe("online-minimal"), []),
             "online": fit(recipe("online"), [parts]),
+            "online, where there is no bias": trainer(
+                make, fair, batch_size, FIRST + rounds, recipe("online"), []
+            ),
         }
         for _ in range(FIRST):
             for epoch in loops.values():
