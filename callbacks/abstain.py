@@ -36,7 +36,7 @@ class Abstain(Callback):
 
     A view that tells the class is not always one that must not be used: of a cue that is there for
     good reason, the verdict says the same. It sees what the scorer's features show, so a bias in
-    the shape of things escapes a shallow tap. Batches in which the view agrees with every target
+    the shape of things escapes a shallow tap; `PartScore` looks for that. Batches in which the view agrees with every target
     (all, before the scorer is ready) say nothing and are left out.
 
     Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`).

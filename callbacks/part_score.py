@@ -25,7 +25,7 @@ class PartScore(Callback):
     a part is found, its score and what it sees stand wherever the signals are withheld, and whoever
     acts on them does so from the next epoch on.
 
-    It costs nothing while others speak, and after `rows` rows of looking in vain it gives up.
+    It costs next to nothing while others speak, and after `rows` rows of looking in vain it gives up.
     Networks whose last features are no map, and data of fewer than five classes, have no parts to
     find.
 
