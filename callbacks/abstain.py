@@ -36,8 +36,8 @@ class Abstain(Callback):
 
     A view that tells the class is not always one that must not be used: of a cue that is there for
     good reason, the verdict says the same. It sees what the scorer's features show, so a bias in
-    the shape of things escapes a shallow tap; `PartScore` looks for that. Batches in which the view agrees with every target
-    (all, before the scorer is ready) say nothing and are left out.
+    the shape of things escapes a shallow tap; `PartScore` looks for that. Batches in which the view
+    agrees with every target (all, before the scorer is ready) say nothing and are left out.
 
     Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`).
     Records: `shortcut/evidence`, in [0, 1]; `shortcut/followed`, share of the contradicting rows in

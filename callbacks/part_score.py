@@ -25,9 +25,9 @@ class PartScore(Callback):
     a part is found, its score and what it sees stand wherever the signals are withheld, and whoever
     acts on them does so from the next epoch on.
 
-    It costs next to nothing while others speak, and after `rows` rows of looking in vain it gives up.
-    Networks whose last features are no map, and data of fewer than five classes, have no parts to
-    find.
+    It costs next to nothing while others speak, and after `rows` rows of looking in vain it gives
+    up. Networks whose last features are no map, and data of fewer than five classes, have no parts
+    to find.
 
     Signals: replaces `conflict` and `bias_group` (arguments `signal`, `group_signal`).
     Records: `shortcut/part`, the evidence of the part with the most, once an epoch;
