@@ -91,7 +91,7 @@ class BiasProbe(Callback):
     def on_features(self, batch: Batch) -> None:
         """Score, learn, publish."""
         features = batch.features[self.tap].detach()
-        mass = torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        mass = batch.mass
         logits = self.head(self._standardized(features, mass))
         losses = generalized_cross_entropy(logits, batch.targets, self.q)
         batch.add_loss(self.name, mass_mean(losses, mass))

@@ -12,6 +12,7 @@ from online_debias import seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.detectors import Detector, HalfSpaceTrees
+from online_debias.detectors.posterior import seen_class
 
 
 class ConflictScore(Callback):
@@ -68,13 +69,12 @@ class ConflictScore(Callback):
         if not self.detector.n_features:
             self._set_up(features.shape[1])
         ready = self.detector.ready
-        mass = torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        mass = batch.mass
         score, posterior = self.detector.step(features, batch.targets, mass)
         batch.publish(self.signal, torch.where(batch.mixed, 0.0, score))
         if posterior is not None:
-            # Of many classes some share masses: that of the target may not be the first of its own.
-            agrees = batch.mixed | (score == 0)
-            group = torch.where(agrees, batch.targets, posterior.argmax(1))
+            seen = seen_class(posterior, batch.targets, score)
+            group = torch.where(batch.mixed, batch.targets, seen)
             batch.publish(self.group_signal, group if ready else batch.targets)
         if not ready:
             for signal in self.provides:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -79,7 +78,7 @@ class Independence(Callback):
         self.tapped.start()
         logits = self.network(batch.inputs)
         other = self.tapped.finish()["bottleneck"]
-        keep, mass = ~batch.mixed, torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        keep, mass = ~batch.mixed, batch.mass
         losses = F.cross_entropy(logits, batch.targets, reduction="none")
         kernel = rbf_kernel(batch.features[self.tap], keep, self.sigma)
         biased = rbf_kernel(other, keep, self.sigma)

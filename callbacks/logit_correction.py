@@ -84,9 +84,7 @@ class LogitCorrection(Callback):
         batch.shift_logits(self.name, shift)
         of_target = shift.gather(1, batch.targets[:, None])
         self.run.record("correct/target", of_target.mean())
-        self._learn(
-            joint_mass(belief, batch.targets, torch.where(batch.mixed, 0.0, 1 / batch.rate))
-        )
+        self._learn(joint_mass(belief, batch.targets, batch.mass))
 
     def _learn(self, seen: Tensor) -> None:
         total = seen.sum()

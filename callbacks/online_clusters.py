@@ -81,7 +81,7 @@ class OnlineClusters(Callback):
         """Assign, move the centroids, publish."""
         unit = F.normalize(batch.features[self.tap].detach(), dim=1)
         group = batch.targets if self.per_class else torch.zeros_like(batch.targets)
-        weight = torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        weight = batch.mass
         cluster, cosine = clusters.assign(unit, group, self.sums, self.mass)
         moved = clusters.update(self.sums, self.mass, unit, group, cluster, weight, self.momentum)
         stream = self.run.generator(self.name)

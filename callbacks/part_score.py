@@ -12,6 +12,7 @@ from online_debias import seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.detectors import PartViews
+from online_debias.detectors.posterior import seen_class
 from online_debias.run import Run
 
 
@@ -90,15 +91,14 @@ class PartScore(Callback):
                 return
             self._set_up(features.shape[1])
         self.looked += len(batch)
-        mass = torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        mass = batch.mass
         score, posterior = self.detector.step(features, batch.targets, mass)
         assert posterior is not None
         if self.detector.ready:
             rows = silent.expand(len(batch))
             batch.replace(score_signal, torch.where(batch.mixed, 0.0, score), rows)
-            agrees = batch.mixed | (score == 0)
-            seen = torch.where(agrees, batch.targets, posterior.argmax(1))
-            batch.replace(group_signal, seen, rows)
+            seen = seen_class(posterior, batch.targets, score)
+            batch.replace(group_signal, torch.where(batch.mixed, batch.targets, seen), rows)
         self.run.record("shortcut/part_found", float(self.detector.ready))
 
     def on_epoch_end(self, run: Run) -> None:
@@ -126,8 +126,12 @@ class PartScore(Callback):
             return None
         return self.detector.posterior(features[self.tap]).argmax(1)
 
+    @property
+    def working(self) -> bool:
+        """Whether it looks or speaks; else it asks for no features."""
+        return bool(self.taps)
+
     def _work(self, working: bool) -> None:
-        self.working = working
         self.taps = (self.tap,) if working else ()
 
     def _set_up(self, n_features: int) -> None:

@@ -97,7 +97,7 @@ class RelativeDifficulty(Callback):
         index, targets = batch.index, batch.targets
         logits = self.network(batch.inputs)
         batch.publish(self.signal, logits)
-        mass = torch.where(batch.mixed, 0.0, 1 / batch.rate)
+        mass = batch.mass
         batch.add_loss(self.name, mass_mean(self.criterion(logits, targets, self.q), mass))
         for memory, of in ((self.biased, logits), (self.own, batch.logits)):
             losses = F.cross_entropy(of.detach(), targets, reduction="none")

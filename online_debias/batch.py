@@ -36,7 +36,6 @@ class Batch:
     signals: dict[str, Tensor] = field(default_factory=dict)  # detached, less what was retracted
     published: dict[str, Tensor] = field(default_factory=dict)  # signals as who speaks says them
     withheld: dict[str, Tensor] = field(default_factory=dict)  # signal -> [B] bool, not to be kept
-    silences: dict[str, Tensor] = field(default_factory=dict)  # signal -> what `silent` said of it
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
     shifts: dict[str, Tensor] = field(
         default_factory=dict
@@ -47,6 +46,11 @@ class Batch:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.index)
+
+    @property
+    def mass(self) -> Tensor:
+        """`[B]`, what a row counts for in what is learned: drawn often, less; mixed, nothing."""
+        return torch.where(self.mixed, 0.0, 1 / self.rate)
 
     def publish(self, name: str, value: Tensor) -> None:
         """Publish a signal, one value a row, for the callbacks that require it.
@@ -86,7 +90,6 @@ class Batch:
         """
         self.retract(name, rows)
         self.withheld[name] = self.withheld[name] | rows if name in self.withheld else rows
-        self.silences.pop(name, None)
 
     def replace(self, name: str, value: Tensor, rows: Tensor) -> None:
         """Give the signal `name` the `value` `[B]` in `rows` `[B]`, where it was withheld.
@@ -102,7 +105,6 @@ class Batch:
             signals[name] = torch.where(rows, value.to(signals[name].dtype), signals[name])
         if name in self.withheld:
             self.withheld[name] = self.withheld[name] & ~rows
-            self.silences.pop(name, None)
 
     def known(self, name: str) -> Tensor:
         """`[B]` bool, rows of which a memory of the signal `name` should be kept.
@@ -114,11 +116,9 @@ class Batch:
 
     def silent(self, name: str) -> Tensor:
         """0-dim bool, whether the signal `name` is withheld of all rows: what it said is void."""
-        if name not in self.withheld:
-            return torch.zeros((), dtype=torch.bool, device=self.mixed.device)
-        if name not in self.silences:
-            self.silences[name] = self.withheld[name].all()
-        return self.silences[name]
+        if name in self.withheld:
+            return self.withheld[name].all()
+        return torch.zeros((), dtype=torch.bool, device=self.mixed.device)
 
     def append(self, rows: Tensor, inputs: Tensor) -> None:
         """Append variations `inputs` `[K, ...]` of the rows `rows` `[K]`, in `on_batch` only.

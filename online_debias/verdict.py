@@ -34,17 +34,14 @@ def sentence(results: Mapping[str, Any]) -> str:
         contradict = (
             "" if share is None else f", and about {100 * share:.1f} % of them contradict it"
         )
+        what, evidence = "a simple view tells the class of", "shortcut_evidence"
         if part := results.get("shortcut_part"):
-            text = (
-                f"There is a shortcut: a part of the images ({part}) shows another thing than the "
-                "class, but tells it in most training images (evidence "
-                f"{results['part_evidence']:.2f}){contradict}."
+            what = (
+                f"a part of the images ({part}) shows another thing than the class, but tells it in"
             )
-        else:
-            text = (
-                "There is a shortcut: a simple view tells the class of most training images "
-                f"(evidence {results['shortcut_evidence']:.2f}){contradict}."
-            )
+            evidence = "part_evidence"
+        sure = f"(evidence {results[evidence]:.2f})"
+        text = f"There is a shortcut: {what} most training images {sure}{contradict}."
     else:
         followed = results.get("shortcut_followed")
         reason = (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from online_debias import Engine
 from online_debias.callbacks import BiasProbe, ConflictScore, EnD
@@ -147,20 +147,24 @@ def test_a_family_trains_with_callbacks_at_its_taps(family: str, net: nn.Module)
     assert first.weight.grad is not None and bool(first.weight.grad.isfinite().all())
 
 
+def changes(net: nn.Module, tap: str, side: int, before: Tensor, after: Tensor) -> Tensor:
+    """How much the map at a tap differs between two batches, `[B, C, side, side]`."""
+    taps, maps = Taps(net.eval(), None, [tap]), []
+    for shown in (before, after):
+        taps.start()
+        with torch.no_grad():
+            net(shown)
+        maps.append(taps.finish()[tap].view(len(shown), -1, side, side))
+    return (maps[1] - maps[0]).abs()
+
+
 @pytest.mark.parametrize("family", NETWORKS)
 def test_a_mark_in_a_corner_is_seen_in_its_cell(family: str, net: nn.Module) -> None:
     side = NETWORKS[family][1]
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) - 0.5
     marked = images.clone()
     marked[..., : side // 4, side - side // 4 :] = 0.5
-    taps = Taps(net.eval(), None, ["shallow"])
-    features = []
-    for shown in (images, marked):
-        taps.start()
-        with torch.no_grad():
-            net(shown)
-        features.append(taps.finish()["shallow"].view(2, -1, 2, 2))
-    change = (features[1] - features[0]).abs().mean((0, 1)).flatten()
+    change = changes(net, "shallow", 2, images, marked).mean((0, 1)).flatten()
     others = change[[0, 2, 3]]
     assert change[1] > 2 * others.max(), change
 
@@ -186,14 +190,7 @@ def test_the_last_map_keeps_places_apart(family: str, net: nn.Module) -> None:
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) - 0.5
     changed = images.clone()
     changed[..., : side // 2, :] = 0.5 - changed[..., : side // 2, :]
-    taps = Taps(net.eval(), None, ["parts"])
-    features = []
-    for shown in (images, changed):
-        taps.start()
-        with torch.no_grad():
-            net(shown)
-        features.append(taps.finish()["parts"].view(2, -1, 6, 6))
-    change = (features[1] - features[0]).abs().mean((0, 1, 3))
+    change = changes(net, "parts", 6, images, changed).mean((0, 1, 3))
     assert change[:2].sum() > 1.05 * change[4:].sum(), change
 
 

@@ -10,12 +10,10 @@ from torch import Tensor
 
 from online_debias import seeds
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.grid import cell_means, grid_cells
-from online_debias.detectors.groups import group_of, of_classes
+from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
+from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
-
-_SCAN_GROUPS = 64  # classes that the scan's many trees tell apart; of more, some count as one
 
 
 class BestViews(Detector):
@@ -83,10 +81,7 @@ class BestViews(Detector):
         retention: float = 0.88,
     ) -> None:
         super().__init__()
-        if not grids or list(grids) != sorted(set(grids)) or grids[0] < 1:
-            raise ValueError(
-                f"grids is {list(grids)}, but must be rising sides from 1 on, such as [1, 3, 7]."
-            )
+        check_grids(grids, such_as=(1, 3, 7))
         for name, value in (("scan", scan), ("scan_trees", scan_trees), ("slots", slots)):
             if value < 1:
                 raise ValueError(f"{name} is {value}, but must be at least 1.")
@@ -112,15 +107,10 @@ class BestViews(Detector):
         """
         super().setup(n_features, n_classes, device, seed)
         side = self.grids[-1]
-        width, odd = divmod(n_features, side**2)
-        if odd:
-            raise ValueError(
-                f"{n_features} features are no map on a {side}x{side} grid: read a tap with "
-                f"pool={side}, such as 'local', or choose other grids"
-            )
+        width = map_width(n_features, side, "local")
         self.scout = self._new_scout()
-        scout_seed = seeds.derive(seed, "scan")
-        self.scout.setup(self.n_views * width, self._scan_groups, device, scout_seed)
+        groups, scout_seed = min(n_classes, FEW_GROUPS), seeds.derive(seed, "scan")
+        self.scout.setup(self.n_views * width, groups, device, scout_seed)
         self.forest.setup(self.slots * width, n_classes, device, seed)
         self.rows, self.scanning = 0, True
         self.register_buffer("cells", grid_cells(self.grids, side, device), persistent=False)
@@ -180,13 +170,13 @@ class BestViews(Detector):
             found = self.forest.step(self._chosen(x), targets, mass, seen_by_all)
         else:
             views = self.views(x).flatten(1)
-            each = self.scout.block_posteriors(views)
+            if self.scanning:
+                each = self._scan(views, targets, mass, seen_by_all)
+            else:
+                each = self.scout.block_posteriors(views)
+                self.forest.learn(self._chosen(x), targets, mass, seen_by_all)
             posterior = self._best_so_far(each)
             found = conflict(posterior, targets), posterior
-            if self.scanning:
-                self._scan(each, views, targets, mass, seen_by_all)
-            else:
-                self.forest.learn(self._chosen(x), targets, mass, seen_by_all)
         if rows is None and self.due:
             self.fold()
         return found
@@ -212,14 +202,15 @@ class BestViews(Detector):
         counts = {"right": self.open_right, "seen": self.open_seen}
         return self._trees.additive() | (counts if self.scanning else {})
 
-    def _scan(self, each: Tensor, views: Tensor, targets: Tensor, mass: Tensor, rows: int) -> None:
-        groups = group_of(targets, self._scan_groups, self.n_classes)
-        if self.scout.ready:  # `each` was asked before it learned
+    def _scan(self, views: Tensor, targets: Tensor, mass: Tensor, rows: int) -> Tensor:
+        groups = group_of(targets, self.scout.n_classes, self.n_classes)
+        each = self.scout.block_step(views, groups, mass, rows)
+        if self.scout.ready:  # it was asked before it learned
             told = (each.argmax(2) == groups[:, None]) * mass[:, None]
             self.open_right.T.index_add_(0, targets, told)
             self.open_seen.index_add_(0, targets, mass)
-        self.scout.learn(views, groups, mass, rows)
         self.rows += rows
+        return each
 
     def _best_so_far(self, each: Tensor) -> Tensor:
         best = each.index_select(1, self.agreement.argmax().view(1)).squeeze(1)
@@ -227,10 +218,6 @@ class BestViews(Detector):
 
     def _chosen(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells.index_select(1, self.chosen)).flatten(1)
-
-    @property
-    def _scan_groups(self) -> int:
-        return min(self.n_classes, _SCAN_GROUPS)
 
     @property
     def _trees(self) -> HalfSpaceTrees:

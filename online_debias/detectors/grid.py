@@ -9,6 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def check_grids(grids: Sequence[int], such_as: Sequence[int]) -> None:
+    """Raise ValueError unless sides rise, from the first of the example's on."""
+    if not grids or list(grids) != sorted(set(grids)) or grids[0] < such_as[0]:
+        raise ValueError(
+            f"grids is {list(grids)}, but must be rising sides from {such_as[0]} on, such as "
+            f"{list(such_as)}."
+        )
+
+
+def map_width(n_features: int, side: int, tap: str) -> int:
+    """Return the channels of a flat map on a grid; raise ValueError if it is none.
+
+    Args:
+        n_features: width of a row.
+        side: of the grid.
+        tap: a default tap that comes on it, for the message.
+    """
+    width, odd = divmod(n_features, side**2)
+    if odd:
+        raise ValueError(
+            f"{n_features} features are no map on a {side}x{side} grid: read a tap with "
+            f"pool={side}, such as {tap!r}, or choose other grids"
+        )
+    return width
+
+
 def grid_cells(grids: Sequence[int], side: int, device: torch.device | str) -> Tensor:
     """Return what each place of a map of `side` x `side` adds to the mean of each cell.
 

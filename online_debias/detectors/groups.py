@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FEW_GROUPS = 64  # for detectors of so many trees that even a thousand would be too many
+
 
 def group_of(targets: Tensor, n_groups: int, n_classes: int) -> Tensor:
     """Return the group of each class, `[B]` int64; each class is its own if there are enough.

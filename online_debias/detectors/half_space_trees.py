@@ -196,9 +196,28 @@ class HalfSpaceTrees(Detector):
         Raises:
             ValueError: see `posterior`.
         """
-        leaf = self._routed(x).view(len(x) * self.blocks, -1)
-        posterior = self._posterior_table().posterior(leaf)
-        posterior = posterior.view(len(x), self.blocks, -1) * self.blocks
+        return self._by_block(self._routed(x))
+
+    @torch.no_grad()
+    def block_step(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int) -> Tensor:
+        """Return `block_posteriors` of a batch, then learn it, routing it once; the caller folds.
+
+        Args:
+            x: features `[B, D]`, block after block.
+            targets: classes `[B]` int64.
+            mass: `[B]`, what a row counts for.
+            rows: size of the batch over all ranks.
+        """
+        self._check(x, targets, mass)
+        x = x.float()
+        leaf = self.forest.route(x)
+        posteriors = self._by_block(leaf)
+        self._learn(x, leaf, self._groups(targets), mass.float(), rows)
+        return posteriors
+
+    def _by_block(self, leaf: Tensor) -> Tensor:
+        posterior = self._posterior_table().posterior(leaf.view(len(leaf) * self.blocks, -1))
+        posterior = posterior.view(len(leaf), self.blocks, -1) * self.blocks
         return of_classes(posterior, self.n_classes)
 
     @torch.no_grad()

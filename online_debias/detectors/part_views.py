@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.grid import cell_means, grid_cells
-from online_debias.detectors.groups import group_of, of_classes
+from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
+from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
 from online_debias.functional.agreement import agreement
 from online_debias.functional.confirmation import confirmation
 from online_debias.functional.evenness import evenness
 
-_GROUPS = 64  # classes that are told apart; of more, some count as one, and memory stays bounded
 _TALLIES = ("right", "seen", "taken", "contradicted", "confirmed")
 
 
@@ -100,10 +99,7 @@ class PartViews(Detector):
         retention: float = 0.88,
     ) -> None:
         super().__init__()
-        if not grids or list(grids) != sorted(set(grids)) or grids[0] < 2:
-            raise ValueError(
-                f"grids is {list(grids)}, but must be rising sides from 2 on, such as [2, 3]."
-            )
+        check_grids(grids, such_as=(2, 3))
         for name, count in (("least", least), ("slots", slots), ("n_trees", n_trees)):
             if count < 1:
                 raise ValueError(f"{name} is {count}, but must be at least 1.")
@@ -126,13 +122,8 @@ class PartViews(Detector):
             ValueError: the features are no map on the grid.
         """
         super().setup(n_features, n_classes, device, seed)
-        width, odd = divmod(n_features, self.side**2)
-        if odd:
-            raise ValueError(
-                f"{n_features} features are no map on a {self.side}x{self.side} grid: read a tap "
-                f"with pool={self.side}, such as 'parts', or choose other grids"
-            )
-        self.n_groups = min(n_classes, _GROUPS)
+        width = map_width(n_features, self.side, "parts")
+        self.n_groups = min(n_classes, FEW_GROUPS)
         self.forest.setup(self.n_views * width, self.n_groups, device, seed)
         self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
         self.register_buffer("weights", torch.zeros(self.n_views, device=device))
@@ -227,10 +218,9 @@ class PartViews(Detector):
         self._check(x, targets, mass)
         views, mass = self._views(x), mass.float()
         groups = group_of(targets, self.n_groups, self.n_classes)
-        each = self.forest.block_posteriors(views)
+        each = self.forest.block_step(views, groups, mass, len(x) if rows is None else rows)
         if self.forest.ready and not self.chosen:
             self._count(each, groups, mass)
-        self.forest.learn(views, groups, mass, len(x) if rows is None else rows)
         if rows is None and self.due:
             self.fold()
         posterior = self._mixed(each)

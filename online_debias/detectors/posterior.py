@@ -69,3 +69,22 @@ def conflict(posterior: Tensor, targets: Tensor) -> Tensor:
     """
     own = posterior.gather(1, targets[:, None]).squeeze(1)
     return 1 - own / posterior.amax(1)
+
+
+def seen_class(posterior: Tensor, targets: Tensor, score: Tensor) -> Tensor:
+    """Return the class that features are of, `[B]`: the target, unless another one is likelier.
+
+    Of many classes some share masses, and then the target need not be the first of the likeliest.
+
+    Args:
+        posterior: p(class | features), `[B, C]`.
+        targets: classes `[B]` int64.
+        score: what `conflict` says of them, `[B]`.
+
+    Example:
+        >>> posterior = torch.tensor([[0.4, 0.2, 0.4]]).repeat(2, 1)
+        >>> targets = torch.tensor([2, 1])
+        >>> seen_class(posterior, targets, conflict(posterior, targets))
+        tensor([2, 0])
+    """
+    return torch.where(score == 0, targets, posterior.argmax(1))
