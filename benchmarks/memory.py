@@ -10,17 +10,12 @@ import argparse
 import csv
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import torch
-from step_cost import FIRST, Epoch, by_hand, enlarged, recipe, trainer
-
-from online_debias import config
-from online_debias.models import SmallConvNet, Torchvision
+from step_cost import FIRST, SETTINGS, Epoch, by_hand, recipe, trainer, what_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "memory.csv"
-SETTINGS = ("SmallConvNet, 28 pixels, batch 128", "ResNet-18, 64 pixels, batch 32")
 LOOPS = ("by hand", "plain", "online")
 
 
@@ -55,11 +50,7 @@ def peak(setting: str, loop: str) -> float:
     """Return the most that this process held, after some epochs of one loop, in megabytes."""
     torch.set_num_threads(1)
     epochs = FIRST + 1  # one in which samples are drawn unevenly
-    train = config.parse(["--data", "BiasedDigits"])[0].data.train()
-    if setting == SETTINGS[0]:
-        what = partial(SmallConvNet, 10), train, 128
-    else:
-        what = partial(Torchvision, 10, name="resnet18"), enlarged(train, 704), 32
+    what = what_of(setting)
     Path("/proc/self/clear_refs").write_text("5")  # what making the data took does not count
     epoch: Epoch
     if loop == "by hand":

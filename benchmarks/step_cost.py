@@ -41,6 +41,7 @@ from online_debias.torchvision_compat import import_torchvision
 from online_debias.trainer import Trainer
 
 RESULTS = Path(__file__).resolve().parent / "results"
+SETTINGS = ("SmallConvNet, 28 pixels, batch 128", "ResNet-18, 64 pixels, batch 32")
 FIRST = 3  # epochs before the clock starts: views are scanned for, samples begin to be drawn
 Model = Callable[[], nn.Module]
 Epoch = Callable[[], float]
@@ -70,21 +71,12 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    digits, fair = (
-        config.parse(["--data", "BiasedDigits", "--data.rho", rho])[0].data.train()
-        for rho in ("0.98", "0.1")
-    )
-    settings: dict[str, tuple[Model, Images, Images, int]] = {
-        "SmallConvNet, 28 pixels, batch 128": (partial(SmallConvNet, 10), digits, fair, 128)
-    }
-    if not given.quick:
-        resnet = partial(Torchvision, 10, name="resnet18")
-        larger = enlarged(digits, 704), enlarged(fair, 704)
-        settings["ResNet-18, 64 pixels, batch 32"] = (resnet, *larger, 32)
     versions = [given.threads, torch.__version__, platform.python_version()]
     costs, parts = [], []
-    for setting, what in settings.items():
-        cost, part = measure(*what, rounds=given.rounds)
+    for setting in SETTINGS[: 1 if given.quick else None]:
+        make, train, batch_size = what_of(setting)
+        fair = what_of(setting, rho=0.1)[1]
+        cost, part = measure(make, train, fair, batch_size, given.rounds)
         costs += [[setting, *row, *versions] for row in cost]
         parts += [[setting, *row, *versions] for row in part]
     about = ["threads", "torch", "python"]
@@ -93,6 +85,14 @@ def main() -> None:
     write(
         "step_parts.csv", ["setting", "part", "milliseconds_per_step", *about], parts, given.quick
     )
+
+
+def what_of(setting: str, rho: float = 0.98) -> tuple[Model, Images, int]:
+    """Return the network of a setting, its training images and how many a batch has."""
+    digits = config.parse(["--data", "BiasedDigits", "--data.rho", str(rho)])[0].data.train()
+    if setting == SETTINGS[0]:
+        return partial(SmallConvNet, 10), digits, 128
+    return partial(Torchvision, 10, name="resnet18"), enlarged(digits, 704), 32
 
 
 def enlarged(images: Images, n: int) -> Images:
