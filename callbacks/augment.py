@@ -61,8 +61,9 @@ class Augment(Callback):
             return
         stream = self.run.generator(self.name)
         draw = torch.rand(len(batch), generator=stream, device=images.device)
-        stays = draw >= self.probability
+        chosen = (draw < self.probability).to(images.dtype)
         # First to the images' memory format: to choose between two formats costs more than that.
         varied = torch.empty_like(images).copy_(mild(images, stream))
-        batch.inputs = torch.where(stays.view(-1, 1, 1, 1), images, varied)
-        self.run.record("augment/share", 1 - stays.float().mean())
+        # Weights of 0 and 1 choose exactly, at a fraction of the time of `where`.
+        batch.inputs = torch.lerp(images, varied, chosen.view(-1, 1, 1, 1))
+        self.run.record("augment/share", chosen.mean())

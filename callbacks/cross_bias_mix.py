@@ -7,6 +7,7 @@ import torch
 from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.functional.mixing import cross_bias_partners, symmetric_beta
+from online_debias.functional.take_rows import take_rows
 from online_debias.memory import SampleMemory
 from online_debias.run import Run
 
@@ -63,7 +64,7 @@ class CrossBiasMix(Callback):
         mixes &= torch.rand(len(batch), generator=stream, device=mixes.device) < self.probability
         share = symmetric_beta(len(batch), self.concentration, stream)
         share = torch.where(mixes, share, 1.0).view(-1, *[1] * (batch.inputs.ndim - 1))
-        batch.inputs = torch.lerp(batch.inputs[partner], batch.inputs, share)
+        batch.inputs = torch.lerp(take_rows(batch.inputs, partner), batch.inputs, share)
         batch.mixed = batch.mixed | mixes
         self.run.record("mix/share", mixes.float().mean())
 

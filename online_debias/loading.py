@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from online_debias.data.images import Images
+from online_debias.functional.take_rows import take_rows
 from online_debias.sampling import Rounds
 
 
@@ -17,17 +17,13 @@ class DeviceLoader:
     The last, incomplete batch of a round is left out, so that no batch norm sees a single row.
 
     Args:
-        data: images on the training device.
+        data: images on the training device; batches have their memory format.
         batch_size: rows a batch, on this rank.
         sampler: `engine.sampler()`.
-        channels_last: memory format of the batches.
     """
 
-    def __init__(
-        self, data: Images, batch_size: int, sampler: Rounds, channels_last: bool = False
-    ) -> None:
+    def __init__(self, data: Images, batch_size: int, sampler: Rounds) -> None:
         self.data, self.batch_size, self.sampler = data, batch_size, sampler
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __len__(self) -> int:
         """Batches of a whole round."""
@@ -39,5 +35,5 @@ class DeviceLoader:
         order = self.sampler.indices().to(device)
         for index in order.split(self.batch_size):
             if len(index) == self.batch_size:
-                inputs = Images.to_float(self.data.images[index])
-                yield index, inputs.contiguous(memory_format=self.format), self.data.targets[index]
+                inputs = Images.to_float(take_rows(self.data.images, index))
+                yield index, inputs, self.data.targets[index]

@@ -149,9 +149,13 @@ class Job:
     ) -> None:
         self.settings, self.folder, self._text = settings, folder, text
         self._watch, self._resume = watch, resume
-        self.train = settings.data.train()
+        # As the trainer wants them, so that it keeps no second copy.
+        stored = torch.channels_last if settings.channels_last else torch.contiguous_format
+        self.train = settings.data.train().to("cpu", stored)
         splits = {"validation": settings.data.validation(), "test": settings.data.test()}
-        self.evaluate_on = {name: data for name, data in splits.items() if data is not None}
+        self.evaluate_on = {
+            name: data.to("cpu", stored) for name, data in splits.items() if data is not None
+        }
         self.beside = Cost()
 
     @contextmanager

@@ -133,8 +133,11 @@ class Trainer:
                 f"The batch size {batch_size} is larger than the {len(sampler)} training images; "
                 "choose a smaller --batch_size."
             )
-        self.loader = DeviceLoader(train.to(self.device), batch_size, sampler, channels_last)
-        self.evaluate_on = {name: x.to(self.device) for name, x in (evaluate_on or {}).items()}
+        self.loader = DeviceLoader(train.to(self.device, self.format), batch_size, sampler)
+        self.evaluate_on = {
+            name: images.to(self.device, self.format)
+            for name, images in (evaluate_on or {}).items()
+        }
         steps = self.engine.run.max_steps = epochs * len(self.loader)
         self.optimizer = make_optimizer(self.model, self.engine.callbacks, lr, weight_decay)
         self.schedule = make_schedule(schedule, self.optimizer, steps)

@@ -14,6 +14,7 @@ from online_debias.functional.draw_share import draw_share
 from online_debias.functional.end import Variant, disentangle, entangle
 from online_debias.functional.gce import generalized_cross_entropy
 from online_debias.functional.mixing import cross_bias_partners, symmetric_beta
+from online_debias.functional.take_rows import take_rows
 
 torch.set_num_threads(1)
 VARIANTS: tuple[Variant, ...] = ("paper", "code")
@@ -21,6 +22,27 @@ VARIANTS: tuple[Variant, ...] = ("paper", "code")
 
 def stream(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+# Rows.
+
+
+@pytest.mark.parametrize("form", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(6, 3, 4, 5), (6, 1, 4, 5), (6, 3, 1, 1)])
+def test_rows_of_images_keep_their_memory_format(
+    shape: tuple[int, ...], form: torch.memory_format
+) -> None:
+    images = torch.rand(shape, generator=stream(0)).contiguous(memory_format=form)
+    index = torch.tensor([5, 0, 0, 3])
+    found = take_rows(images, index)
+    assert torch.equal(found, torch.stack([images[i] for i in index.tolist()]))
+    assert found.is_contiguous(memory_format=form)
+
+
+def test_rows_of_tensors_other_than_images_are_taken_too() -> None:
+    index = torch.tensor([2, 2, 1])
+    for x in (torch.rand(3), torch.rand(3, 4), torch.rand(4, 3).T, torch.rand(3, 2, 2, 2, 2)):
+        assert torch.equal(take_rows(x, index), x[index])
 
 
 # Generalised cross-entropy.

@@ -225,6 +225,20 @@ def test_bad_settings_are_refused(images: Images, settings: dict[str, Any], mess
         Trainer(**{"model": WithDropout(), "train": images, **settings})
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_batches_are_the_images_in_the_memory_format_of_the_model(
+    images: Images, channels_last: bool
+) -> None:
+    one = trainer(images, channels_last=channels_last)
+    for index, inputs, targets in one.loader:
+        assert torch.equal(inputs, Images.to_float(images.images[index]))
+        assert torch.equal(targets, images.targets[index])
+        assert inputs.is_contiguous(memory_format=one.format)
+        assert inputs.is_contiguous() is not channels_last
+    for split in one.evaluate_on.values():
+        assert split.images.is_contiguous(memory_format=one.format)
+
+
 def test_bfloat16_and_contiguous_train_too(images: Images) -> None:
     for settings in ({"precision": "bfloat16"}, {"channels_last": False}):
         one = trainer(images, epochs=2, **settings)

@@ -78,11 +78,15 @@ class Images(Dataset[tuple[Tensor, int]]):
         """One image `[C, H, W]`, float32 in [-.5, .5], and its target."""
         return self.to_float(self.images[index]), int(self.targets[index])
 
-    def to(self, device: torch.device | str) -> Images:
-        """The same set with all its tensors on `device`."""
+    def to(
+        self,
+        device: torch.device | str,
+        memory_format: torch.memory_format = torch.preserve_format,
+    ) -> Images:
+        """The same set with all its tensors on `device`, the images stored in `memory_format`."""
         bias = None if self.bias is None else self.bias.to(device)
-        images, targets = self.images.to(device), self.targets.to(device)
-        return Images(images, targets, bias, self.classes, self.paths)
+        images = self.images.to(device, memory_format=memory_format)
+        return Images(images, self.targets.to(device), bias, self.classes, self.paths)
 
     @property
     def conflicting(self) -> Tensor | None:

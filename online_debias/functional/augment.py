@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -34,15 +35,17 @@ def warp(images: Tensor, angle: Tensor, zoom: Tensor, shift: Tensor, flip: Tenso
     turn = torch.stack([x, torch.where(flip[:, None], -y, y)], 1)  # [K, 2, 2]
     origin = turn @ (-2 * shift)[:, :, None]
     theta = torch.cat([turn, origin], 2).to(images.dtype)
-    grid = (theta.view(-1, 3) @ _places(height, width, theta)).view(-1, 2, height, width)
+    places = _places(height, width, theta.dtype, theta.device)
+    grid = (theta.view(-1, 3) @ places).view(-1, 2, height, width)
     grid = grid.permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def _places(height: int, width: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=4)  # of as many sizes of images as a process warps by turns
+def _places(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return x, y and 1 of every pixel, `[3, H * W]`; `F.affine_grid` is many times as slow."""
     x, y = (
-        (2 * torch.arange(side, device=like.device, dtype=like.dtype) + 1) / side - 1
+        (2 * torch.arange(side, device=device, dtype=dtype) + 1) / side - 1
         for side in (width, height)
     )
     return torch.stack(
