@@ -4,7 +4,7 @@ python benchmarks/detectors.py [--quick] [--out FILE]
 
 Ours and river's have the same trees. pysad (Python) and dSalmon (C++) are measured if they are
 installed: `pip install pysad`; dSalmon, which is built from source, needs numpy's headers,
-`CFLAGS=-I$(python -c "import numpy; print(numpy.get_include())") pip install --no-build-isolation
+`CPATH=$(python -c "import numpy; print(numpy.get_include())") pip install --no-build-isolation
 dSalmon`. scikit-learn's isolation forest, which does not stream, is fitted anew on every window.
 
 One thread, CPU time. All sides take turns in one process, so that a busy machine slows all; the

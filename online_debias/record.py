@@ -59,13 +59,15 @@ class Recorder:
             Scalar(*last[name], name, sum(seen) / len(seen)) for name, seen in collected.items()
         ]
 
+    @torch.no_grad()
     def _read(self, values: list[Tensor | float]) -> list[float]:
-        tensors = [value.detach() for value in values if isinstance(value, Tensor)]
-        if not tensors:
-            return [float(value) for value in values]
-        same = [tensor.to(self._device, torch.float64) for tensor in tensors]
-        read = iter(torch.stack(same).tolist())  # the one copy to the host
-        return [next(read) if isinstance(value, Tensor) else value for value in values]
+        kinds: dict[torch.dtype, list[Tensor]] = {}
+        for value in values:
+            if isinstance(value, Tensor):
+                kinds.setdefault(value.dtype, []).append(value.to(self._device))
+        # One copy to the host for each dtype, and mostly there is only one.
+        read = {dtype: iter(torch.stack(same).tolist()) for dtype, same in kinds.items()}
+        return [next(read[v.dtype]) if isinstance(v, Tensor) else v for v in values]
 
 
 def _refuse(step: int, name: str, value: float) -> None:

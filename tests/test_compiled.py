@@ -1,4 +1,4 @@
-"""Trees compiled by numba: the same leaves and scores as without it."""
+"""Trees compiled by numba: the same leaves, masses and scores as without it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.detectors.compiled import CompiledRouter, _kernel
+from online_debias.detectors.compiled import CompiledMassTable, CompiledRouter, _kernels
+from online_debias.detectors.compiled import add_mass as compiled_add_mass
+from online_debias.detectors.mass import MassTable, add_mass
 from online_debias.detectors.trees import Router, random_trees
 from online_debias.errors import ConfigError
 
@@ -61,9 +63,38 @@ def test_scores_are_those_of_the_torch_path(settings: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_masses_and_paths_are_those_of_the_torch_path(groups: int) -> None:
+    stream = torch.Generator().manual_seed(0)
+    masses = torch.randint(9, (32, 7, groups), generator=stream).float()
+    masses[:, 2] = 0  # a tree that nothing was learned of
+    tables = MassTable(masses), CompiledMassTable(masses)
+    leaf = torch.randint(32, (50, 7), dtype=torch.int32, generator=stream) * 7 + torch.arange(7)
+    leaf = leaf.int()
+    group = torch.randint(groups, (50,), generator=stream)
+    for _ in range(2):
+        for table in tables:
+            table.refresh(masses)
+        usual, compiled = (table.read(leaf, group)[0] for table in tables)
+        assert torch.equal(usual, compiled) and float(usual.std()) > 0
+        mass = torch.rand(50, generator=stream)
+        sums = masses.clone(), masses.clone()
+        for add, into in zip((add_mass, compiled_add_mass), sums, strict=True):
+            add(into, leaf, group if groups > 1 else None, mass)
+        assert torch.equal(*sums) and not torch.equal(sums[0], masses)
+        masses = sums[0].round()
+
+
+def test_before_anything_is_learned_nothing_is_strange() -> None:
+    table = CompiledMassTable(torch.zeros(4, 3, 1))
+    table.refresh(torch.zeros(4, 3, 1))
+    score, _ = table.read(torch.zeros(2, 3, dtype=torch.int32), torch.zeros(2, dtype=torch.int64))
+    assert score.tolist() == [0, 0]
+
+
 def test_without_numba_the_mend_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    _kernel.cache_clear()
+    _kernels.cache_clear()
     with pytest.raises(ConfigError, match=r"needs numba; install it with: pip install"):
         HalfSpaceTrees(compiled=True).setup(2, 2, "cpu", seed=0)
 
