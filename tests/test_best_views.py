@@ -53,37 +53,6 @@ def test_views_are_the_means_over_cells() -> None:
         torch.testing.assert_close(found[:, 1 + cell], maps[:, :, cell // SIDE, cell % SIDE])
 
 
-def test_a_block_is_told_by_its_own_trees_alone() -> None:
-    """Against one forest a block, of the same trees, that knows of the others nothing."""
-    blocks, width = 3, 4
-    both = HalfSpaceTrees(n_trees=blocks * 5, height=4, fold=64, blocks=blocks)
-    both.setup(blocks * width, CLASSES, "cpu", seed=0)
-    y = torch.arange(512) % CLASSES
-    x = torch.randn(512, blocks * width, generator=torch.Generator().manual_seed(0))
-    x[:, width] += 3 * (y == 1)
-    singles = []
-    for block in range(blocks):
-        mine = slice(block * 5, block * 5 + 5)
-        single = HalfSpaceTrees(n_trees=5, height=4, fold=64)
-        single.setup(width, CLASSES, "cpu", seed=0)
-        assert int(both.forest.feature[:, mine].min()) >= block * width
-        assert int(both.forest.feature[:, mine].max()) < (block + 1) * width
-        single.forest.feature.copy_(both.forest.feature[:, mine] - block * width)
-        for name in ("threshold", "cut"):
-            getattr(single.forest, name).copy_(getattr(both.forest, name)[:, mine])
-        singles.append(single)
-    for rows in torch.arange(512).split(64):
-        both.learn(x[rows], y[rows], torch.ones(len(rows)))
-        for block, single in enumerate(singles):
-            part = x[rows, block * width : (block + 1) * width]
-            single.learn(part, y[rows], torch.ones(len(rows)))
-    found = both.block_posteriors(x)
-    for block, single in enumerate(singles):
-        part = x[:, block * width : (block + 1) * width]
-        torch.testing.assert_close(found[:, block], single.posterior(part))
-    torch.testing.assert_close(found.mean(1), both.posterior(x))
-
-
 def test_it_finds_the_mark_and_those_who_have_anothers() -> None:
     x, y, conflicting = marked(3000)
     views = make()
@@ -208,8 +177,6 @@ def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -
 def test_features_on_another_grid_are_refused() -> None:
     with pytest.raises(ValueError, match="64 features are no map on a 7x7 grid.*pool=7.*'local'"):
         BestViews().setup(64, 3, "cpu", 0)
-    with pytest.raises(ValueError, match="10 features do not come in 3 blocks"):
-        HalfSpaceTrees(n_trees=9, blocks=3).setup(10, 3, "cpu", 0)
 
 
 def test_trees_of_the_scan_are_given_back_when_the_forest_can_answer() -> None:

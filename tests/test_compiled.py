@@ -39,7 +39,6 @@ def test_leaves_are_those_of_the_torch_path(trees: int, height: int, width: int)
     [
         {"fold": 100},
         {"fold": 100, "score": "mass"},
-        {"fold": 100, "blocks": 2, "n_trees": 10},
         {"fold": 100, "score": "mass", "classes": False, "normalizer": "none", "retention": 0.0},
     ],
 )

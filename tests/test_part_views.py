@@ -142,8 +142,8 @@ def test_a_part_that_shows_another_thing_is_found_and_scored_by(seed: int) -> No
     evidence = parts.evidence
     assert parts.choose() and parts.ready
     assert evidence.argmax() in (0, 2, 4, 7, 10) and evidence.max() > 0.75
-    assert set(parts.weights.nonzero().flatten().tolist()) <= {0, 2, 4, 7, 10}  # left cells
-    assert float(parts.weights.sum()) == pytest.approx(1) and parts.place.endswith("left")
+    assert set(parts.parts) <= {0, 2, 4, 7, 10} and parts.place.endswith("left")  # left cells
+    assert parts.parts[0] == evidence.argmax() and parts.forest.n_trees == 8 * len(parts.parts)
     scores = feed(parts, x, y)
     assert roc_auc_score(conflicting, scores) > 0.97
     assert torch.equal(parts.score(x[:50], y[:50]) > 0.5, scores[:50] > 0.5)
@@ -263,13 +263,17 @@ def test_a_row_without_mass_teaches_nothing() -> None:
         assert torch.equal(one, two)
 
 
+@pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("chosen", [False, True])
-def test_state_comes_back(chosen: bool) -> None:
+def test_state_comes_back(chosen: bool, before: bool) -> None:
+    """Also into a detector that chose parts of its own before."""
     x, y, _ = drawn("bias", rows=6000)
-    parts = make()
+    parts, loaded = make(), make()
     feed(parts, x[:5000], y[:5000])
+    if before:
+        loaded.load_state_dict(copy.deepcopy(parts.state_dict()))
+        assert loaded.choose()
     assert not chosen or parts.choose()
-    loaded = make()
     loaded.load_state_dict(copy.deepcopy(parts.state_dict()))
     assert torch.equal(feed(loaded, x[5000:], y[5000:]), feed(parts, x[5000:], y[5000:]))
     assert torch.equal(loaded.evidence, parts.evidence) and loaded.chosen is chosen
@@ -296,8 +300,7 @@ def test_the_place_of_a_part_has_a_name(
     parts = make()
     share = torch.zeros(SIDE, SIDE)
     share[slice(*rows), slice(*columns)] = 1
-    parts.cells = (share / share.sum()).view(-1, 1).expand(-1, parts.n_views)
-    parts.weights[0] = 1
+    parts.cells = (share / share.sum()).view(-1, 1)
     assert parts.place == place
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from online_debias import seeds
+from online_debias.detectors.block_trees import BlockTrees
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
 from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
-from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
 
 
@@ -93,11 +93,11 @@ class BestViews(Detector):
         self._settings: dict[str, Any] = {"height": height, "fold": fold, "retention": retention}
         self._scan_trees = scan_trees * self.n_views
         self.scout = self._new_scout()
-        self.forest = HalfSpaceTrees(n_trees, blocks=self.slots, **self._settings)
+        self.forest = BlockTrees(n_trees, self.slots, **self._settings)
         self.rows, self.scanning = 0, True  # rows seen in the scan; whether it goes on
 
-    def _new_scout(self) -> HalfSpaceTrees:
-        return HalfSpaceTrees(self._scan_trees, blocks=self.n_views, **self._settings)
+    def _new_scout(self) -> BlockTrees:
+        return BlockTrees(self._scan_trees, self.n_views, **self._settings)
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
         """Begin to scan; see `Detector.setup`.
@@ -220,7 +220,7 @@ class BestViews(Detector):
         return cell_means(x, self.cells.index_select(1, self.chosen)).flatten(1)
 
     @property
-    def _trees(self) -> HalfSpaceTrees:
+    def _trees(self) -> BlockTrees:
         return self.scout if self.scanning else self.forest
 
     def get_extra_state(self) -> dict[str, int]:

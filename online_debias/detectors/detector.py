@@ -134,8 +134,11 @@ class Detector(nn.Module):
         tensors = {name: v for name, v in state_dict.items() if isinstance(v, Tensor)}
         if not self.n_features and any(name.startswith(prefix) for name in tensors):
             raise ValueError(f"{type(self).__name__} cannot load a state yet: call setup() first")
+        # Detectors in this one check their own; before that, its extra state may shape them.
+        children = self.named_children()
+        inner = tuple(f"{name}." for name, child in children if isinstance(child, Detector))
         for name, own in self.state_dict().items():
-            saved = tensors.get(prefix + name)
+            saved = None if name.startswith(inner) else tensors.get(prefix + name)
             if saved is not None and saved.shape != own.shape:
                 raise ValueError(
                     f"the saved {prefix}{name} has shape {list(saved.shape)}, not "

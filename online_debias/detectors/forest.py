@@ -50,7 +50,7 @@ class Forest(nn.Module):
         width = n_features // blocks
         feature, threshold = random_trees(n_trees, height, width, generator)
         block = torch.arange(n_trees, dtype=torch.int32) * blocks // n_trees
-        self._keep(feature + block * width, threshold)
+        self._take(feature + block * width, threshold)
 
     def plant(self, feature: Tensor, threshold: Tensor) -> None:
         """Replace the trees.
@@ -71,9 +71,22 @@ class Forest(nn.Module):
         if feature.min() < 0 or feature.max() >= self.n_features:
             raise ValueError(f"trees may split on features 0 to {self.n_features - 1} only")
         order = torch.cat([2**k - 1 + heap_position(k) for k in range(self.height)])
-        self._keep(feature.T[order], threshold.T[order])
+        self._take(feature.T[order], threshold.T[order])
 
-    def _keep(self, feature: Tensor, threshold: Tensor) -> None:
+    def keep(self, tree: Tensor, feature: Tensor) -> None:
+        """Give back all trees but `tree`, which split on the features `feature` alone.
+
+        Rows come with these features only from now on, in this order.
+        """
+        place = torch.zeros(self.n_features, dtype=torch.int32, device=feature.device)
+        place[feature] = torch.arange(len(feature), dtype=torch.int32, device=feature.device)
+        self.feature = place[self.feature[:, tree].long()]
+        self.threshold, self.cut = self.threshold[:, tree], self.cut[:, tree]
+        self.n_features = len(feature)
+        if self.normalizer is not None:
+            self.normalizer.keep(feature)
+
+    def _take(self, feature: Tensor, threshold: Tensor) -> None:
         if self.normalizer is not None:
             threshold = torch.special.ndtri(threshold)
         # Rounded up: a float32 value is then below it exactly if it is below the float64 one.

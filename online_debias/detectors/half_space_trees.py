@@ -54,8 +54,6 @@ class HalfSpaceTrees(Detector):
         normalizer: "cdf" follows each feature's mean and deviation; "none" takes features as they
             are, in [0, 1] for trees to be of use.
         prior: mass added to every class of a region (posterior).
-        blocks: features come in so many blocks of one width, and every tree splits within one of
-            them, so that `block_posteriors` can say what each block alone tells.
         most_groups: masses are kept for so many classes; of more, those with the same remainder
             share them and count as one, so that a row whose features are those of a class of its
             own group, about one conflicting row in `most_groups`, counts as aligned.
@@ -81,6 +79,7 @@ class HalfSpaceTrees(Detector):
     open: Tensor
     reference: Tensor
     count: Tensor
+    blocks = 1  # of features, each with trees of its own; see `BlockTrees`
 
     def __init__(
         self,
@@ -93,7 +92,6 @@ class HalfSpaceTrees(Detector):
         classes: bool = True,
         normalizer: Literal["cdf", "none"] = "cdf",
         prior: float = 1.0,
-        blocks: int = 1,
         most_groups: int = 1024,
         compiled: bool = False,
     ) -> None:
@@ -107,15 +105,13 @@ class HalfSpaceTrees(Detector):
             ("score", score, score in ("posterior", "mass"), "'posterior' or 'mass'"),
             ("normalizer", normalizer, normalizer in ("cdf", "none"), "'cdf' or 'none'"),
             ("prior", prior, prior > 0, "above 0"),
-            ("blocks", blocks, blocks >= 1, "at least 1"),
             ("most_groups", most_groups, most_groups >= 2, "at least 2"),
-            ("n_trees", n_trees, n_trees % blocks == 0, f"a multiple of the {blocks} blocks"),
         ):
             if not valid:
                 raise ValueError(f"{name} is {value!r}, but must be {expected}.")
         if score == "posterior" and not classes:
             raise ValueError("score='posterior' needs classes=True: use score='mass' without.")
-        self.n_trees, self.height, self.blocks = n_trees, height, blocks
+        self.n_trees, self.height = n_trees, height
         self.window, self.retention = fold, retention
         self.least_mass, self.prior, self.most_groups = least_mass, prior, most_groups
         self.normalizer, self.compiled = normalizer, compiled
@@ -127,6 +123,9 @@ class HalfSpaceTrees(Detector):
     def _start(self) -> None:
         self.rows = self.folds = 0  # rows since the last fold; folds done
         self.counted = 0  # rows whose mass was counted
+        self._forget_table()
+
+    def _forget_table(self) -> None:
         self._table: MassTable | PosteriorTable | None = None
         self._stale = True  # the table is older than the reference
 
@@ -136,11 +135,6 @@ class HalfSpaceTrees(Detector):
         self._start()
         scale = NormalCDF(n_features, self.retention, device) if self.normalizer == "cdf" else None
         random = generator("cpu", seed, "half_space_trees")
-        if n_features % self.blocks:
-            raise ValueError(
-                f"{n_features} features do not come in {self.blocks} blocks of one width: "
-                "set up for a multiple"
-            )
         forest = self.n_trees, self.height, n_features, scale, random, device, self.blocks
         self.forest = Forest(*forest, compiled=self.compiled)
         self.n_groups = min(n_classes, self.most_groups) if self.class_conditional else 1
@@ -187,40 +181,6 @@ class HalfSpaceTrees(Detector):
             ValueError: if `x` has another width, or with `score="mass"`.
         """
         posterior = self._posterior_table().posterior(self._routed(x))
-        return of_classes(posterior, self.n_classes)
-
-    @torch.no_grad()
-    def block_posteriors(self, x: Tensor) -> Tensor:
-        """Return what each block alone says, p(class | its features), `[B, blocks, C]`.
-
-        Args:
-            x: features `[B, D]`, block after block.
-
-        Raises:
-            ValueError: see `posterior`.
-        """
-        return self._by_block(self._routed(x))
-
-    @torch.no_grad()
-    def block_step(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int) -> Tensor:
-        """Return `block_posteriors` of a batch, then learn it, routing it once; the caller folds.
-
-        Args:
-            x: features `[B, D]`, block after block.
-            targets: classes `[B]` int64.
-            mass: `[B]`, what a row counts for.
-            rows: size of the batch over all ranks.
-        """
-        self._check(x, targets, mass)
-        x = x.float()
-        leaf = self.forest.route(x)
-        posteriors = self._by_block(leaf)
-        self._learn(x, leaf, self._groups(targets), mass.float(), rows)
-        return posteriors
-
-    def _by_block(self, leaf: Tensor) -> Tensor:
-        posterior = self._posterior_table().posterior(leaf.view(len(leaf) * self.blocks, -1))
-        posterior = posterior.view(len(leaf), self.blocks, -1) * self.blocks
         return of_classes(posterior, self.n_classes)
 
     @torch.no_grad()

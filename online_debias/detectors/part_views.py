@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from online_debias.detectors.block_trees import BlockTrees
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
 from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
-from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.posterior import conflict
 from online_debias.functional.agreement import agreement
 from online_debias.functional.confirmation import confirmation
@@ -36,13 +36,13 @@ class PartViews(Detector):
       (`functional.evenness`).
 
     The product of both is a part's evidence. `choose`, which the callback `PartScore` calls, takes
-    the parts with the most of it, if it is enough; before that every score is 0. The trees of all
-    parts go on to learn, those of the chosen ones give the scores. Of fewer than five classes
-    evenness says nothing: no part is chosen.
+    the parts with the most of it, if it is enough; before that every score is 0. Their trees go on,
+    those of all other parts are given back. Of fewer than five classes evenness says nothing: no
+    part is chosen.
 
     Attributes:
-        weights: `[views]`, what each part adds to the posterior: cells of `grids`, row by row, in
-            that order; 0 of all until some are chosen.
+        parts: numbers of the chosen parts, the one with the most evidence first: cells of `grids`,
+            row by row, in that order; none until some are chosen.
 
     Args:
         grids: sides of the grids that cells are taken of. The tapped map must come on a grid that
@@ -69,7 +69,6 @@ class PartViews(Detector):
     """
 
     cells: Tensor
-    weights: Tensor
     right: Tensor
     seen: Tensor
     taken: Tensor
@@ -110,10 +109,9 @@ class PartViews(Detector):
         self.n_views = sum(grid**2 for grid in grids)
         self.threshold, self.tells, self.least = threshold, tells, least
         self.slots, self.margin = min(slots, self.n_views), margin
-        self.forest = HalfSpaceTrees(
-            n_trees * self.n_views, height, fold, retention, blocks=self.n_views
-        )
-        self.chosen = False
+        self._settings = n_trees * self.n_views, self.n_views, height, fold, retention
+        self.forest = BlockTrees(*self._settings)
+        self.parts: list[int] = []
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
         """Begin to look; see `Detector.setup`.
@@ -122,11 +120,8 @@ class PartViews(Detector):
             ValueError: the features are no map on the grid.
         """
         super().setup(n_features, n_classes, device, seed)
-        width = map_width(n_features, self.side, "parts")
         self.n_groups = min(n_classes, FEW_GROUPS)
-        self.forest.setup(self.n_views * width, self.n_groups, device, seed)
-        self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
-        self.register_buffer("weights", torch.zeros(self.n_views, device=device))
+        self._look_everywhere(device, seed)
         shapes = {
             "right": (self.n_views, self.n_groups),
             "seen": (self.n_groups,),
@@ -138,7 +133,11 @@ class PartViews(Detector):
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape, device=device))
             self.register_buffer(f"open_{name}", torch.zeros(shape, device=device))
-        self.chosen = False
+
+    @property
+    def chosen(self) -> bool:
+        """Whether parts were chosen."""
+        return len(self.parts) > 0
 
     @property
     def ready(self) -> bool:
@@ -168,7 +167,7 @@ class PartViews(Detector):
     @property
     def place(self) -> str:
         """Where in the image the chosen parts are, such as "top left"."""
-        share = (self.cells @ self.weights).view(self.side, self.side)
+        share = self.cells.mean(1).view(self.side, self.side)
         words = []
         for axis, (before, after) in ((1, ("top", "bottom")), (0, ("left", "right"))):
             half = share.sum(axis).view(2, -1).sum(1)
@@ -188,8 +187,7 @@ class PartViews(Detector):
         evidence, view = self.evidence.topk(self.slots)
         good = (evidence >= self.threshold) & (evidence >= self.margin * evidence[0])
         if bool(good[0]):
-            self.weights[view] = good / good.sum()
-            self.chosen = True
+            self._keep(view[good].tolist())
         for name in _TALLIES:
             getattr(self, name).zero_()
             getattr(self, f"open_{name}").zero_()
@@ -264,15 +262,29 @@ class PartViews(Detector):
     def _mixed(self, each: Tensor) -> Tensor:
         if not self.chosen:
             return each.new_full((len(each), self.n_classes), 1 / self.n_classes)
-        return of_classes(torch.einsum("bvg,v->bg", each, self.weights), self.n_classes)
+        return of_classes(each.mean(1), self.n_classes)
 
     def _views(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells).flatten(1)
 
-    def get_extra_state(self) -> dict[str, bool]:
-        """Return whether parts were chosen."""
-        return {"chosen": self.chosen}
+    def _look_everywhere(self, device: torch.device | str, seed: int) -> None:
+        width = map_width(self.n_features, self.side, "parts")
+        self.forest, self.parts = BlockTrees(*self._settings), []
+        self.forest.setup(self.n_views * width, self.n_groups, device, seed)
+        self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
+
+    def _keep(self, parts: list[int]) -> None:
+        self.parts = parts
+        self.cells = self.cells[:, parts]
+        self.forest.keep(parts)
+
+    def get_extra_state(self) -> dict[str, list[int]]:
+        """Return the chosen parts."""
+        return {"parts": self.parts}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Take back whether parts were chosen; buffers are loaded after this."""
-        self.chosen = bool(state["chosen"])
+        """Keep the parts that were chosen; the trees are loaded after this."""
+        if self.chosen:
+            self._look_everywhere(self.cells.device, seed=0)
+        if state["parts"]:
+            self._keep(list(state["parts"]))
