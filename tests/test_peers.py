@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -230,6 +231,46 @@ def test_what_cannot_be_used_is_said_before_training(
             [*SMALL, *changed, "--out", str(tmp_path / "peers.csv")], {"Other plain": plain}
         )
     assert said in capsys.readouterr().err
+
+
+def test_a_step_of_another_trainer_is_measured_beside_ours(
+    peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained: list[int] = []
+
+    class ERM:
+        def __init__(
+            self, model: nn.Module, trainset: Any, batch_size: int, optimizer: Any, num_epochs: int
+        ) -> None:
+            self.steps = num_epochs * -(-len(trainset) // batch_size)
+            self.optimizer, self.model = optimizer, model
+
+        def train(self) -> None:
+            trained.append(self.steps)
+
+    library: Any = ModuleType("spuco_methods")
+    library.ERM = ERM
+    monkeypatch.setitem(sys.modules, "spuco_methods", library)
+    monkeypatch.setattr(sys, "path", [str(PEERS), *sys.path])
+    script: Any = importlib.import_module("peer_step_cost")
+    try:
+        small = partial(SmallConvNet, 3, (4, 4, 4)), make_images(200), 50
+        monkeypatch.setattr(script, "what_of", lambda _: small)
+        monkeypatch.setattr(script, "RESULTS", tmp_path / "steps.csv")
+        monkeypatch.setattr(sys, "argv", ["peer_step_cost.py", "--quick"])
+        script.main()
+        assert trained == [4, 4] and not script.RESULTS.exists()
+        monkeypatch.setattr(sys, "argv", ["peer_step_cost.py", "--rounds", "2"])
+        script.main()
+    finally:
+        for name in ("peer_step_cost", "step_cost", "turns"):
+            sys.modules.pop(name, None)
+    lines = script.RESULTS.read_text().splitlines()
+    assert lines[0] == "setting,loop,milliseconds_per_step,ratio_to_by_hand"
+    assert [line.split('",')[1].split(",")[0] for line in lines[1:]] == [
+        "by hand", "plain", "SpuCo ERM",
+    ]  # fmt: skip
+    assert lines[1].endswith(",1.000")
 
 
 def test_the_missing_library_is_named(
