@@ -156,7 +156,7 @@ def test_hard_images_and_wrong_labels_are_no_part(kind: str, seed: int) -> None:
     parts = make()
     x, y, _ = drawn(kind, seed=seed)
     feed(parts, x, y)
-    assert parts.contradicted.min() > 40  # there was something to judge by
+    assert parts.tallies.contradicted.min() > 40  # there was something to judge by
     assert parts.evidence.max() < 0.45
     assert not parts.choose() and not parts.ready
     assert not feed(parts, x, y).any()
@@ -178,9 +178,9 @@ def test_counting_goes_on_until_there_is_enough_to_judge_by() -> None:
     parts, rounds = make(), []
     for rows in torch.arange(len(x)).split(1000):
         feed(parts, x[rows], y[rows])
-        enough = parts.contradicted.min() >= parts.least
+        enough = parts.tallies.contradicted.min() >= parts.least
         parts.choose()
-        assert bool(parts.seen.any()) is not bool(enough)
+        assert bool(parts.tallies.seen.any()) is not bool(enough)
         rounds.append(bool(enough))
         if parts.chosen:
             break
@@ -196,8 +196,8 @@ def test_of_four_classes_nothing_is_said() -> None:
 
 def slow_counts(parts: PartViews, each: Tensor, y: Tensor, mass: Tensor) -> dict[str, Tensor]:
     """What the parts told of a batch, row by row."""
-    views, classes = parts.n_views, parts.n_classes
-    shapes = {name: getattr(parts, name).shape for name in ("right", "taken", "contradicted")}
+    views, classes, tallies = parts.n_views, parts.n_classes, parts.tallies
+    shapes = {name: getattr(tallies, name).shape for name in ("right", "taken", "contradicted")}
     found = {name: torch.zeros(shape) for name, shape in shapes.items()}
     found["seen"], found["confirmed"] = torch.zeros(classes), torch.zeros(views, views)
     found["sure"] = torch.zeros(2, views, classes)
@@ -209,7 +209,7 @@ def slow_counts(parts: PartViews, each: Tensor, y: Tensor, mass: Tensor) -> dict
             if seen == label:
                 found["right"][view, label] += mass[row]
                 found["sure"][:, view, seen] += mass[row] * torch.tensor([float(confidence), 1.0])
-            usual = parts.sure[0, view, seen] / parts.sure[1, view, seen].clamp_min(1e-12)
+            usual = tallies.sure[0, view, seen] / tallies.sure[1, view, seen].clamp_min(1e-12)
             if 2 * each[row, view, label] < confidence and confidence >= usual:
                 found["contradicted"][view] += mass[row]
                 found["taken"][view, label, seen] += mass[row]

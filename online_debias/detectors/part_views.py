@@ -13,12 +13,8 @@ from online_debias.detectors.block_trees import BlockTrees
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
 from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
+from online_debias.detectors.part_tallies import PartTallies
 from online_debias.detectors.posterior import conflict
-from online_debias.functional.agreement import agreement
-from online_debias.functional.confirmation import confirmation
-from online_debias.functional.evenness import evenness
-
-_TALLIES = ("right", "seen", "taken", "contradicted", "confirmed")
 
 
 class PartViews(Detector):
@@ -69,18 +65,6 @@ class PartViews(Detector):
     """
 
     cells: Tensor
-    right: Tensor
-    seen: Tensor
-    taken: Tensor
-    contradicted: Tensor
-    confirmed: Tensor
-    sure: Tensor
-    open_right: Tensor
-    open_seen: Tensor
-    open_taken: Tensor
-    open_contradicted: Tensor
-    open_confirmed: Tensor
-    open_sure: Tensor
     has_posterior = True
     least_classes = 5  # of fewer, the neighbours of a hard class are nearly all there are
 
@@ -122,17 +106,7 @@ class PartViews(Detector):
         super().setup(n_features, n_classes, device, seed)
         self.n_groups = min(n_classes, FEW_GROUPS)
         self._look_everywhere(device, seed)
-        shapes = {
-            "right": (self.n_views, self.n_groups),
-            "seen": (self.n_groups,),
-            "taken": (self.n_views, self.n_groups, self.n_groups),
-            "contradicted": (self.n_views,),
-            "confirmed": (self.n_views, self.n_views),
-            "sure": (2, self.n_views, self.n_groups),  # confidence where a part is right, and rows
-        }
-        for name, shape in shapes.items():
-            self.register_buffer(name, torch.zeros(shape, device=device))
-            self.register_buffer(f"open_{name}", torch.zeros(shape, device=device))
+        self.tallies = PartTallies(self.n_views, self.n_groups, device)
 
     @property
     def chosen(self) -> bool:
@@ -156,13 +130,8 @@ class PartViews(Detector):
         Over the rows since counting began; 0 of parts that tell too little of the class, or
         contradict it too seldom.
         """
-        told = self.right.sum(1) / self.seen.sum().clamp_min(1e-12)
-        confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_groups)
-        even = evenness(self.taken, max(1, self.n_groups - 1)).clamp(0, 1)
-        counts = (agreement(self.right, self.seen) >= self.tells) & (
-            self.contradicted >= self.least
-        )
-        return confirmed.clamp(0, 1) * even * counts * (self.n_classes >= self.least_classes)
+        enough_classes = self.n_classes >= self.least_classes
+        return self.tallies.evidence(self.tells, self.least) * enough_classes
 
     @property
     def place(self) -> str:
@@ -182,15 +151,13 @@ class PartViews(Detector):
 
         If there was enough to judge every part by, counting begins anew: the network has changed.
         """
-        if self.chosen or bool(self.contradicted.min() < self.least):
+        if self.chosen or bool(self.tallies.contradicted.min() < self.least):
             return self.chosen
         evidence, view = self.evidence.topk(self.slots)
         good = (evidence >= self.threshold) & (evidence >= self.margin * evidence[0])
         if bool(good[0]):
             self._keep(view[good].tolist())
-        for name in _TALLIES:
-            getattr(self, name).zero_()
-            getattr(self, f"open_{name}").zero_()
+        self.tallies.clear()
         return self.chosen
 
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
@@ -218,7 +185,7 @@ class PartViews(Detector):
         groups = group_of(targets, self.n_groups, self.n_classes)
         each = self.forest.block_step(views, groups, mass, len(x) if rows is None else rows)
         if self.forest.ready and not self.chosen:
-            self._count(each, groups, mass)
+            self.tallies.add(each, groups, mass)
         if rows is None and self.due:
             self.fold()
         posterior = self._mixed(each)
@@ -230,34 +197,11 @@ class PartViews(Detector):
         for name, value in (statistics or {}).items():
             self.additive()[name].copy_(value)
         self.forest.fold()
-        self.sure.mul_(self.forest.retention)
-        for name in (*_TALLIES, "sure"):
-            part = getattr(self, f"open_{name}")
-            getattr(self, name).add_(part)
-            part.zero_()
+        self.tallies.fold(self.forest.retention)
 
     def additive(self) -> dict[str, Tensor]:
         """Return the open window's masses and counts."""
-        counts = {name: getattr(self, f"open_{name}") for name in (*_TALLIES, "sure")}
-        return self.forest.additive() | counts
-
-    def _count(self, each: Tensor, groups: Tensor, mass: Tensor) -> None:
-        confidence, view = each.max(2)
-        right = (view == groups[:, None]) * mass[:, None]  # [B, views]
-        self.open_right.index_add_(1, groups, right.T)
-        self.open_seen.index_add_(0, groups, mass)
-        usual = self.sure[0] / self.sure[1].clamp_min(1e-12)
-        place = torch.arange(self.n_views, device=view.device)
-        own = each.gather(2, groups[:, None, None].expand(-1, self.n_views, 1)).squeeze(2)
-        contradicts = (2 * own < confidence) & (confidence >= usual[place, view])
-        firm = contradicts * mass[:, None]
-        self.open_contradicted += firm.sum(0)
-        self.open_confirmed += contradicts.to(mass.dtype).T @ right
-        taken = (place * self.n_groups + groups[:, None]) * self.n_groups + view
-        self.open_taken.view(-1).index_add_(0, taken.flatten(), firm.flatten())
-        cell = (place * self.n_groups + view).flatten()
-        for total, value in zip(self.open_sure, (confidence * right, right), strict=True):
-            total.view(-1).index_add_(0, cell, value.flatten())
+        return self.forest.additive() | self.tallies.additive()
 
     def _mixed(self, each: Tensor) -> Tensor:
         if not self.chosen:
