@@ -53,7 +53,7 @@ MASS = Setting()
 POSTERIOR = Setting("posterior", trees=100, height=6, window=512)
 SETTINGS = [
     *(replace(MASS, width=width) for width in (32, 128, 512, 2048)),
-    replace(MASS, window=4000),
+    *(replace(MASS, window=4000, batch=batch) for batch in (128, 1024)),
     *(replace(MASS, height=height) for height in (6, 10, 12)),
     *(replace(MASS, batch=batch) for batch in (64, 256, 1024)),
     *(replace(POSTERIOR, width=width) for width in (32, 128, 512, 2048)),
