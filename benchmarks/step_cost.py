@@ -67,13 +67,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
+        "--only", choices=SETTINGS, help="measure this one; rows of the others stay as they are"
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="the small network; nothing is written"
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     versions = [given.threads, torch.__version__, platform.python_version()]
     costs, parts = [], []
-    for setting in SETTINGS[: 1 if given.quick else None]:
+    settings = [given.only] if given.only else SETTINGS[: 1 if given.quick else None]
+    for setting in settings:
         make, train, batch_size = what_of(setting)
         fair = what_of(setting, rho=0.1)[1]
         cost, part = measure(make, train, fair, batch_size, given.rounds)
@@ -81,10 +85,10 @@ def main() -> None:
         parts += [[setting, *row, *versions] for row in part]
     about = ["threads", "torch", "python"]
     cost_heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand", "ratio_to_plain"]
-    write("step_cost.csv", [*cost_heads, *about], costs, given.quick)
-    write(
-        "step_parts.csv", ["setting", "part", "milliseconds_per_step", *about], parts, given.quick
-    )
+    if not given.quick:
+        write(RESULTS / "step_cost.csv", [*cost_heads, *about], costs)
+        part_heads = ["setting", "part", "milliseconds_per_step"]
+        write(RESULTS / "step_parts.csv", [*part_heads, *about], parts)
 
 
 def what_of(setting: str, rho: float = 0.98) -> tuple[Model, Images, int]:
@@ -247,11 +251,16 @@ def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Epoch
     return epoch
 
 
-def write(name: str, heads: list[str], rows: list[list[Any]], quick: bool) -> None:
-    """Write a results file."""
-    if quick:
-        return
-    with (RESULTS / name).open("w", newline="") as file:
+def write(path: Path, heads: list[str], rows: list[list[Any]]) -> None:
+    """Write a results file; rows of settings that were not measured now stay in it."""
+    kept: list[list[Any]] = []
+    if path.is_file():
+        with path.open(newline="") as file:
+            kept = [row for row in csv.reader(file) if row[0] in SETTINGS]
+    measured = {row[0] for row in rows}
+    rows = rows + [row for row in kept if row[0] not in measured]
+    rows.sort(key=lambda row: SETTINGS.index(row[0]))
+    with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([heads, *rows])
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -102,6 +104,18 @@ def test_a_run_on_ranks_says_what_a_step_took(capsys: pytest.CaptureFixture[str]
     method, ranks, rows, each = script("ranks").row("plain", ranks=1, epochs=1)
     assert (method, ranks, rows) == ("plain", 1, 128) and float(each) > 1
     assert capsys.readouterr().out.startswith("plain 1 128 ")
+
+
+def test_settings_that_are_not_measured_anew_keep_their_rows(tmp_path: Path) -> None:
+    steps = script("step_cost")
+    small, large = steps.SETTINGS
+    file = tmp_path / "steps.csv"
+    steps.write(file, ["setting", "loop"], [[large, "old"], [small, "old"]])
+    steps.write(file, ["setting", "loop"], [[small, "new"], [small, "newer"]])
+    with file.open(newline="") as written:
+        assert list(csv.reader(written)) == [
+            ["setting", "loop"], [small, "new"], [small, "newer"], [large, "old"],
+        ]  # fmt: skip
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system says it on Linux only")
