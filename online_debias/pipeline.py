@@ -22,6 +22,7 @@ from online_debias.engine import Criterion
 from online_debias.errors import plainly
 from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.optimizer import Schedule
+from online_debias.preflight import check_splits
 from online_debias.taps import Tap
 from online_debias.trainer import Precision, Trainer
 
@@ -138,6 +139,9 @@ class Job:
         watch: makes the monitors of a training, from a title, its folder, images and epochs.
         resume: go on from checkpoints that are there.
 
+    Raises:
+        ConfigError: a split cannot be trained or measured on.
+
     Attributes:
         train: the training set.
         evaluate_on: the other splits by name.
@@ -149,13 +153,16 @@ class Job:
     ) -> None:
         self.settings, self.folder, self._text = settings, folder, text
         self._watch, self._resume = watch, resume
+        source = settings.data
+        splits = {"train": source.train()}
+        for name, images in (("validation", source.validation()), ("test", source.test())):
+            if images is not None:
+                splits[name] = images
+        check_splits(splits)
         # As the trainer wants them, so that it keeps no second copy.
         stored = torch.channels_last if settings.channels_last else torch.contiguous_format
-        self.train = settings.data.train().to("cpu", stored)
-        splits = {"validation": settings.data.validation(), "test": settings.data.test()}
-        self.evaluate_on = {
-            name: data.to("cpu", stored) for name, data in splits.items() if data is not None
-        }
+        self.evaluate_on = {name: data.to("cpu", stored) for name, data in splits.items()}
+        self.train = self.evaluate_on.pop("train")
         self.beside = Cost()
 
     @contextmanager

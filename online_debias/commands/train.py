@@ -97,7 +97,6 @@ def _joined_run(
             positive(epochs=settings.epochs, batch_size=settings.batch_size)
             job = Job(settings, folder, text, watch, resume)
             splits = {"train": job.train, **job.evaluate_on}
-            preflight.check_splits(splits)
             preflight.check_model(settings.model, settings.criterion, splits, device)
         fitted = settings.pipeline.fit(job)
     except BaseException as error:
