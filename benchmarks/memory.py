@@ -53,13 +53,13 @@ def peak(setting: str, loop: str) -> float:
     make, train, batch_size = what_of(setting)
     if loop != "by hand":  # as `online-debias train` keeps the images, which copies no more then
         train = train.to("cpu", torch.channels_last)
-    what = make, train, batch_size
     Path("/proc/self/clear_refs").write_text("5")  # what making the data took does not count
     epoch: Epoch
     if loop == "by hand":
-        epoch = by_hand(*what, epochs)
+        epoch = by_hand(make, train, batch_size, epochs)
     else:
-        epoch = trainer(*what, epochs, recipe("online") if loop == "online" else [], [])
+        callbacks = recipe("online") if loop == "online" else []
+        epoch = trainer(make, train, batch_size, epochs, callbacks, [])
     for _ in range(epochs):
         epoch()
     # Of the process itself; what getrusage says begins with what its parent held.

@@ -132,13 +132,7 @@ def measure(
             for epoch in loops.values():
                 epoch()
         took = turns.take(loops, rounds)
-    steps = len(train) // batch_size
-    rows = []
-    for name in loops:
-        each = 1e3 * turns.median(took, name) / steps
-        ratios = [turns.ratio(took, name, other) for other in ("by hand", "plain")]
-        rows.append([name, f"{each:.2f}", *(f"{ratio:.3f}" for ratio in ratios)])
-        print(*rows[-1], flush=True)
+    rows = turns.per_step(took, len(train) // batch_size, beside=("by hand", "plain"))
     spent = {name.removesuffix("_ms"): statistics.fmean(x) for name, x in parts.seen.items()}
     whole = spent.pop("step")
     named = sorted(spent.items(), key=lambda part: -part[1])

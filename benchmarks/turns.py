@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 Turn = Mapping[str, float]
 
@@ -11,6 +11,22 @@ Turn = Mapping[str, float]
 def take(sides: Mapping[str, Callable[[], float]], rounds: int) -> list[Turn]:
     """Return what each side took in each round; a side measures itself."""
     return [{name: side() for name, side in sides.items()} for _ in range(rounds)]
+
+
+def per_step(took: list[Turn], steps: int, beside: Sequence[str]) -> list[list[str]]:
+    """Return a row for each side, and print it: milliseconds a step, and ratios to others.
+
+    Args:
+        took: seconds.
+        steps: in each of them.
+        beside: sides to compare with.
+    """
+    rows = []
+    for name in took[0]:
+        each = f"{1e3 * median(took, name) / steps:.2f}"
+        rows.append([name, each, *(f"{ratio(took, name, other):.3f}" for other in beside)])
+        print(*rows[-1], flush=True)
+    return rows
 
 
 def median(took: list[Turn], name: str) -> float:

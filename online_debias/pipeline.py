@@ -24,7 +24,7 @@ from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.optimizer import Schedule
 from online_debias.preflight import check_splits
 from online_debias.taps import Tap
-from online_debias.trainer import Precision, Trainer
+from online_debias.trainer import Precision, Trainer, memory_format
 
 
 @dataclass
@@ -160,9 +160,11 @@ class Job:
                 splits[name] = images
         check_splits(splits)
         # As the trainer wants them, so that it keeps no second copy.
-        stored = torch.channels_last if settings.channels_last else torch.contiguous_format
-        self.evaluate_on = {name: data.to("cpu", stored) for name, data in splits.items()}
-        self.train = self.evaluate_on.pop("train")
+        stored = memory_format(settings.channels_last)
+        for name in splits:
+            splits[name] = splits[name].to("cpu", stored)
+        self.train = splits.pop("train")
+        self.evaluate_on = splits
         self.beside = Cost()
 
     @contextmanager

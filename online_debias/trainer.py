@@ -30,6 +30,11 @@ from online_debias.taps import Tap
 Precision = Literal["float32", "bfloat16"]
 
 
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Return how model and images are stored."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 class Trainer:
     """Trains one model on one image set, in one run.
 
@@ -106,7 +111,7 @@ class Trainer:
         self.epochs, self.precision, self.run_folder = epochs, precision, run
         self.save_every, self.patience = save_every, patience
         self.evaluate_every = evaluate_every
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.format = memory_format(channels_last)
         model = over_ranks(model, self.device)
         self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
         self._forward = self.model

@@ -11,7 +11,6 @@ benchmarks/results/peer_step_cost.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from spuco_methods import ERM
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where step_cost's modules are
 
 import turns  # noqa: E402
-from step_cost import SETTINGS, Epoch, by_hand, trainer, what_of  # noqa: E402
+from step_cost import SETTINGS, Epoch, by_hand, trainer, what_of, write  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent.parent / "results/peer_step_cost.csv"
 
@@ -45,16 +44,10 @@ def main() -> None:
     for epoch in loops.values():
         epoch()
     took = turns.take(loops, rounds)
-    steps = len(train) // batch_size
-    rows = []
-    for name in loops:
-        each = 1e3 * turns.median(took, name) / steps
-        rows.append([SETTINGS[0], name, f"{each:.2f}", f"{turns.ratio(took, name, 'by hand'):.3f}"])
-        print(*rows[-1], flush=True)
+    rows = turns.per_step(took, len(train) // batch_size, beside=("by hand",))
     if not given.quick:
-        with RESULTS.open("w", newline="") as file:
-            heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand"]
-            csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+        heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand"]
+        write(RESULTS, heads, [[SETTINGS[0], *row] for row in rows])
 
 
 def spuco(task: Task) -> Epoch:
