@@ -39,7 +39,8 @@ class Abstain(Callback):
     the shape of things escapes a shallow tap; `PartScore` looks for that. Batches in which the view
     agrees with every target (all, before the scorer is ready) say nothing and are left out.
 
-    Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`).
+    Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`). A verdict
+    that stands hushes them: the host knows it, and who acts on the signals rests.
     Records: `shortcut/evidence`, in [0, 1]; `shortcut/followed`, share of the contradicting rows in
     which the model sides with the view; `shortcut/found`, 1 while both are enough.
 
@@ -71,7 +72,8 @@ class Abstain(Callback):
     sided: Tensor
     contradicting: Tensor
     released: Tensor
-    _stands: tuple[Tensor, Tensor, Tensor] | None  # once the host knows that it will not change
+    _stands: tuple[Tensor, Tensor, Tensor] | None  # what is recorded once it will not change
+    _acts: bool | None  # what the host knows then
 
     def __init__(
         self,
@@ -128,14 +130,16 @@ class Abstain(Callback):
         self.register_buffer("sided", torch.tensor(_PRIOR / 2))
         self.register_buffer("contradicting", torch.tensor(_PRIOR))
         self.register_buffer("released", torch.tensor(False))
-        self._stands = None
+        self._stands = self._acts = None
 
     def on_features(self, batch: Batch) -> None:
         """Weigh the evidence; take the signals back while there is too little."""
         evidence, followed, found = self._stands or self._weighed(batch)
-        withheld = ~found.expand(len(batch))
         for signal in self.withholds:
-            batch.withhold(signal, withheld)
+            if self._acts is None:
+                batch.withhold(signal, ~found.expand(len(batch)))
+            elif not self._acts:
+                batch.hush(signal)
         self.run.record("shortcut/evidence", evidence)
         self.run.record("shortcut/followed", followed)
         self.run.record("shortcut/found", found.float())
@@ -144,6 +148,7 @@ class Abstain(Callback):
         """See whether the verdict stands; here the host may wait."""
         if self.rows >= self.settle:
             self._stands = self.evidence, self.followed, self.found
+            self._acts = bool(self.found)
 
     def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         assert batch.logits is not None

@@ -17,7 +17,8 @@ class CrossBiasMix(Callback):
 
     Mixup (Zhang et al., ICLR 2018) within a class and across bias values, as LISA does with true
     groups (Yao et al., ICML 2022); here the bias value of a sample is the one it was last given by
-    the biased view. Mixed rows are marked and neither scored nor learned by detectors.
+    the biased view. Mixed rows are marked and neither scored nor learned by detectors. It rests
+    where the signal is hushed.
 
     Signals: requires `bias_group` (argument `signal`).
     Records: `mix/share`, share of the rows that were mixed.
@@ -55,9 +56,13 @@ class CrossBiasMix(Callback):
     def setup(self, run: Run) -> None:
         """Make the memory of bias values."""
         self.groups = SampleMemory(run.n_samples)
+        self.resting = False
 
     def on_batch(self, batch: Batch) -> None:
         """Mix."""
+        if self.resting:
+            self.run.record("mix/share", 0.0)
+            return
         stream = self.run.generator(self.name)
         groups = self.groups.read(batch.index)
         partner, mixes = cross_bias_partners(batch.targets, groups, stream)
@@ -70,6 +75,10 @@ class CrossBiasMix(Callback):
 
     def on_features(self, batch: Batch) -> None:
         """Remember the bias values of the rows of which something is known."""
+        self.resting = self.signal in batch.hushed
+        if self.resting:
+            self.groups.hush()
+            return
         known = batch.known(self.signal)
         silent = batch.silent(self.signal)
         self.groups.update(batch.index, batch.signals[self.signal], known, silent)

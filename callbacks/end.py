@@ -15,7 +15,7 @@ class EnD(Callback):
     EnD (Tartaglione, Barbano, Grangetto, CVPR 2021), with pseudo bias labels instead of true ones.
     Paper and released code differ, see `functional.end`. In the released code the normalised
     features also go on to the classifier: to have that, give the tap a transform,
-    `Tap(path, transform=torch.nn.functional.normalize)`.
+    `Tap(path, transform=torch.nn.functional.normalize)`. Where the signal is hushed, both are 0.
 
     Signals: requires `bias_group` (argument `signal`).
     Records: `terms/end`, the weighted sum of the two terms.
@@ -55,6 +55,9 @@ class EnD(Callback):
 
     def on_loss(self, batch: Batch) -> None:
         """Add the two terms."""
+        if self.signal in batch.hushed:
+            batch.add_loss(self.name, torch.zeros((), device=batch.targets.device))
+            return
         features, bias = batch.features[self.tap], batch.signals[self.signal]
         keep = ~batch.mixed
         term = torch.zeros((), device=features.device)

@@ -34,7 +34,8 @@ class NoiseFilter(Callback):
     would keep it from ever being learned.
 
     Signals: refines `conflict` and `bias_group` (arguments `signal`, `group_signal`); provides
-    `noise`, in [0, 1], 0 before the first epoch that counts (argument `noise_signal`).
+    `noise`, in [0, 1], 0 before the first epoch that counts (argument `noise_signal`) and where the
+    score is hushed.
     Records: `noise/share`, share of the rows that are suspected; `noise/separation`, share of the
     doubts' variance that two groups explain.
 
@@ -94,6 +95,11 @@ class NoiseFilter(Callback):
     def on_features(self, batch: Batch) -> None:
         """Remember doubts; take back the scores of suspected rows."""
         assert batch.logits is not None
+        if self.refines[0] in batch.hushed:
+            self.silent.fill_(True)
+            batch.publish(self.noise_signal, torch.zeros_like(batch.published[self.refines[0]]))
+            self.run.record("noise/share", 0.0)
+            return
         score, seen = (batch.published[signal] for signal in self.refines)
         self.silent.copy_(batch.silent(self.refines[0]))
         if self.heard + 1 >= self.warmup:

@@ -36,6 +36,7 @@ class Batch:
     signals: dict[str, Tensor] = field(default_factory=dict)  # detached, less what was retracted
     published: dict[str, Tensor] = field(default_factory=dict)  # signals as who speaks says them
     withheld: dict[str, Tensor] = field(default_factory=dict)  # signal -> [B] bool, not to be kept
+    hushed: set[str] = field(default_factory=set)  # signals withheld of all, as the host knows
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
     shifts: dict[str, Tensor] = field(
         default_factory=dict
@@ -91,6 +92,15 @@ class Batch:
         self.retract(name, rows)
         self.withheld[name] = self.withheld[name] | rows if name in self.withheld else rows
 
+    def hush(self, name: str) -> None:
+        """Withhold a signal of all rows in a way that the host knows: who acts on it may rest.
+
+        Raises:
+            ValueError: see `retract`.
+        """
+        self.withhold(name, torch.ones_like(self.mixed))
+        self.hushed.add(name)
+
     def replace(self, name: str, value: Tensor, rows: Tensor) -> None:
         """Give the signal `name` the `value` `[B]` in `rows` `[B]`, where it was withheld.
 
@@ -105,6 +115,7 @@ class Batch:
             signals[name] = torch.where(rows, value.to(signals[name].dtype), signals[name])
         if name in self.withheld:
             self.withheld[name] = self.withheld[name] & ~rows
+        self.hushed.discard(name)
 
     def known(self, name: str) -> Tensor:
         """`[B]` bool, rows of which a memory of the signal `name` should be kept.
@@ -214,6 +225,7 @@ class Batch:
             signals=dict(self.signals),
             published=dict(self.published),
             withheld=dict(self.withheld),
+            hushed=set(self.hushed),
             factors=dict(self.factors),
             shifts={name: value.detach() for name, value in self.shifts.items()},
             terms={name: value.detach() for name, value in self.terms.items()},

@@ -71,8 +71,9 @@ class Callback(nn.Module):
     Attributes:
         requires: signals it reads.
         provides: signals it publishes.
-        withholds: signals it may take back as a whole, by `batch.withhold`. Who changes a signal
-            runs after its provider and before its readers, and reads it in `batch.published`.
+        withholds: signals it may take back as a whole, by `batch.withhold` or `batch.hush`. Who
+            changes a signal runs after its provider and before its readers, and reads it in
+            `batch.published`.
         replaces: signals it may speak for where they are withheld, by `batch.replace`; it runs
             after those who withhold them.
         refines: signals it may take rows out of, by `batch.retract`; it runs last of these.

@@ -65,6 +65,10 @@ class SampleMemory(nn.Module):
         """`[N]`, what is remembered; NaN where a sample was not seen."""
         return self.table[:-1].masked_fill(self.silent, torch.nan)
 
+    def hush(self) -> None:
+        """Remember nothing of anyone, until the source speaks again."""
+        self.silent.fill_(True)
+
     def update(
         self, index: Tensor, value: Tensor, keep: Tensor, silent: Tensor | None = None
     ) -> None:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from online_debias.batch import Batch
-from online_debias.callbacks import Abstain, CrossBiasMix, Resample
+from online_debias.callbacks import Abstain, CrossBiasMix, EnD, Resample
 from online_debias.functional.agreement import agreement
 from online_debias.run import Run
+from online_debias.trainer import Trainer
+from tests.conftest import make_images, make_model, make_recipe
 
 torch.set_num_threads(1)
 CLASSES = 4
@@ -170,6 +172,40 @@ def test_the_verdict_stands_once_it_is_settled() -> None:
             last = step(callback, 0.95, seed=seed)
         assert float(callback.evidence) == settled < 0.3 and withheld(last)
         callback.on_epoch_end(callback.run)
+
+
+def test_a_verdict_that_stands_is_known_to_the_host() -> None:
+    both = {"conflict", "bias_group"}
+    for right, hushed in ((0.4, both), (0.9, set())):
+        callback = made(window=1024, early=1024, settle=1280)
+        for seed in range(12):
+            batch = step(callback, right, seed=seed)
+            assert batch.withheld.keys() == both and not batch.hushed
+        callback.on_epoch_end(callback.run)
+        batch = step(callback, right)
+        assert batch.hushed == batch.withheld.keys() == hushed
+        assert withheld(batch) is bool(hushed)
+
+
+class Unsettled(Abstain):
+    """Says the same and never lets the host know."""
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Leave the verdict on the device."""
+
+
+def test_who_rests_because_of_a_verdict_changes_no_weight() -> None:
+    trained = []
+    for verdict in (Abstain, Unsettled):
+        scorer, *others, _ = make_recipe()
+        others[0] = verdict(early=96, window=96, least=48, settle=144, name="abstain")
+        mix, end = CrossBiasMix(), EnD(alpha=0.0, beta=1.0)
+        callbacks = [scorer, *others[:-1], mix, end]
+        trainer = Trainer(make_model(), make_images(rho=1 / 3), callbacks, epochs=5, batch_size=24)
+        trainer.fit()
+        assert mix.resting is (verdict is Abstain)
+        trained.append(torch.cat([p.flatten() for p in trainer.model.state_dict().values()]))
+    assert torch.equal(*trained)
 
 
 @pytest.mark.parametrize(("at_first", "expected"), [(0.4, True), (0.7, False)])

@@ -161,6 +161,15 @@ def test_what_is_withheld_is_retracted_and_not_to_be_remembered(batch: Batch) ->
     assert batch.detached().known("conflict").tolist() == batch.known("conflict").tolist()
 
 
+def test_a_hushed_signal_is_withheld_of_all_until_somebody_speaks_for_it(batch: Batch) -> None:
+    batch.publish("conflict", torch.full((4,), 0.9))
+    batch.hush("conflict")
+    assert batch.hushed == batch.detached().hushed == {"conflict"}
+    assert bool(batch.silent("conflict")) and not batch.signals["conflict"].any()
+    batch.replace("conflict", torch.full((4,), 0.8), torch.tensor([True, False, True, True]))
+    assert not batch.hushed and not bool(batch.silent("conflict"))
+
+
 def test_who_replaces_what_is_withheld_speaks_for_it(batch: Batch) -> None:
     batch.targets = torch.tensor([0, 1, 2, 3])
     batch.publish("conflict", torch.full((4,), 0.9))
