@@ -51,6 +51,7 @@ def main() -> None:
         "docs/quality.md": {"quality": quality, "peers": peers},
         "docs/ablation.md": {
             "ablation": ablation,
+            "sharpness": ablation,
             "quality:dominoes": dominoes,
             "ablation_parts": comparison,
         },

@@ -25,8 +25,10 @@ class Resample(Callback):
     Args:
         signal: name of the score.
         share: share of a class's draws that goes to conflicting samples, in (0, 1).
-        sharpness: slope of the sigmoid that turns a score into a degree of conflict; at few
-            conflicting samples it must be steep, since small degrees of many samples add up.
+        sharpness: slope of the sigmoid that turns a score into a degree of conflict. It must be
+            steep, since small degrees of many aligned samples add up: with 10, each that scores 0
+            still has .7 % of a conflicting one's, as much in all as one in 150 samples; with 24,
+            6e-6.
         momentum: of each sample's moving average of the score.
         warmup: epochs drawn evenly first, at least 1.
         name: unique in a run.
@@ -42,7 +44,7 @@ class Resample(Callback):
         self,
         signal: str = "conflict",
         share: float = 0.7,
-        sharpness: float = 10.0,
+        sharpness: float = 24.0,
         momentum: float = 0.7,
         warmup: int = 1,
         name: str | None = None,

@@ -11,6 +11,7 @@ from online_debias.callback import Callback
 from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample, Reweight
 from online_debias.detectors import HalfSpaceTrees
 from online_debias.engine import Engine
+from online_debias.functional.draw_share import draw_share
 from online_debias.functional.end import disentangle, entangle
 
 N, CLASSES = 512, 4
@@ -153,6 +154,14 @@ def test_resample_gives_conflicting_samples_their_share() -> None:
     assert (counts - N / CLASSES).abs().max() <= 8
     rate = one.sampling.rate_of(torch.arange(N))
     assert rate.mean().item() == pytest.approx(1)
+
+
+def test_resample_gives_its_share_to_one_conflicting_sample_in_a_thousand() -> None:
+    usual = Resample()
+    score, targets = torch.zeros(2000), torch.arange(2000) // 1000
+    score[::1000] = 1.0
+    factor = draw_share(score, targets, 2, usual.share, usual.sharpness)
+    assert factor[::1000].tolist() == pytest.approx([1000 * usual.share] * 2, rel=0.02)
 
 
 def test_resample_draws_evenly_while_it_warms_up() -> None:

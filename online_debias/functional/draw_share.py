@@ -20,8 +20,8 @@ def draw_share(
         targets: `[N]` int64; any class for samples never seen.
         n_classes: number of classes.
         share: share of a class's draws for its conflicting samples, in (0, 1).
-        sharpness: slope of the sigmoid; grows with the imbalance, since the small degrees of many
-            aligned samples add up.
+        sharpness: slope of the sigmoid; the rarer conflicting samples are, the steeper it must
+            be, since the small degrees of many aligned samples add up.
 
     Example:
         >>> score = torch.tensor([1.0, 0.0, 0.0, 0.0])
