@@ -39,8 +39,8 @@ class Abstain(Callback):
     the shape of things escapes a shallow tap; `PartScore` looks for that. Batches in which the view
     agrees with every target (all, before the scorer is ready) say nothing and are left out.
 
-    Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`). A verdict
-    that stands hushes them: the host knows it, and who acts on the signals rests.
+    Signals: withholds `conflict` and `bias_group` (arguments `signal`, `group_signal`). Once the
+    verdict stands and finds none, it hushes them: the host knows it, and who acts on them rests.
     Records: `shortcut/evidence`, in [0, 1]; `shortcut/followed`, share of the contradicting rows in
     which the model sides with the view; `shortcut/found`, 1 while both are enough.
 
