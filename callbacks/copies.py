@@ -102,9 +102,7 @@ class Copies(Callback):
 
     def on_features(self, batch: Batch) -> None:
         """Remember the scores of the rows that are training images as they are."""
-        known = batch.known(self.signal)
-        silent = batch.silent(self.signal)
-        self.scores.update(batch.index, batch.signals[self.signal], known, silent)
+        self.scores.follow(batch, self.signal)
 
     def on_loss(self, batch: Batch) -> None:
         """Take slots without a copy out of the loss."""

@@ -76,9 +76,4 @@ class CrossBiasMix(Callback):
     def on_features(self, batch: Batch) -> None:
         """Remember the bias values of the rows of which something is known."""
         self.resting = self.signal in batch.hushed
-        if self.resting:
-            self.groups.hush()
-            return
-        known = batch.known(self.signal)
-        silent = batch.silent(self.signal)
-        self.groups.update(batch.index, batch.signals[self.signal], known, silent)
+        self.groups.follow(batch, self.signal)

@@ -67,12 +67,7 @@ class Resample(Callback):
 
     def on_features(self, batch: Batch) -> None:
         """Remember the scores of the rows of which something is known."""
-        if self.signal in batch.hushed:
-            self.scores.hush()
-            return
-        known = batch.known(self.signal)
-        silent = batch.silent(self.signal)
-        self.scores.update(batch.index, batch.signals[self.signal], known, silent)
+        self.scores.follow(batch, self.signal)
         self.targets.index_copy_(0, batch.index, batch.targets)
 
     def on_epoch_end(self, run: Run) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from online_debias.batch import Batch
+
 
 def mean_by_index(index: Tensor, value: Tensor) -> Tensor:
     """Give rows of the same sample their common mean, so that writing them back has one outcome.
@@ -65,9 +67,12 @@ class SampleMemory(nn.Module):
         """`[N]`, what is remembered; NaN where a sample was not seen."""
         return self.table[:-1].masked_fill(self.silent, torch.nan)
 
-    def hush(self) -> None:
-        """Remember nothing of anyone, until the source speaks again."""
-        self.silent.fill_(True)
+    def follow(self, batch: Batch, signal: str) -> None:
+        """Remember what a signal says of the rows it is known of; of none where it is hushed."""
+        if signal in batch.hushed:
+            self.silent.fill_(True)
+            return
+        self.update(batch.index, batch.signals[signal], batch.known(signal), batch.silent(signal))
 
     def update(
         self, index: Tensor, value: Tensor, keep: Tensor, silent: Tensor | None = None

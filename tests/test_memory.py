@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from online_debias.batch import Batch
 from online_debias.memory import SampleMemory, mean_by_index
 
 torch.set_num_threads(1)
@@ -49,6 +50,20 @@ def test_rows_that_are_not_kept_change_nothing() -> None:
     before = memory.values.clone()
     memory.update(torch.tensor([0, 1, 2]), torch.full((3,), 9.0), torch.zeros(3).bool())
     torch.testing.assert_close(memory.values, before, equal_nan=True, rtol=0, atol=0)
+
+
+def test_a_signal_is_followed_as_far_as_it_is_known_and_not_where_it_is_hushed() -> None:
+    memory, index = SampleMemory(4), torch.arange(4)
+    for hushed in (False, True):
+        batch = Batch(0, 0, index, torch.zeros(4, 1), torch.zeros(4).long(), torch.ones(4),
+                      torch.tensor([True, False, False, False]))  # fmt: skip
+        batch.publish("conflict", torch.full((4,), 0.5))
+        batch.withhold("conflict", torch.tensor([False, True, False, False]))
+        if hushed:
+            batch.hush("conflict")
+        memory.follow(batch, "conflict")
+        seen = [] if hushed else [2, 3]
+        assert memory.read(index).nan_to_num(-1).eq(0.5).nonzero().flatten().tolist() == seen
 
 
 @pytest.mark.parametrize(("momentum", "expected"), [(0.5, 2.0), (0.0, 3.0)])

@@ -6,10 +6,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
 
+from benchmarks.recoloured import RecolouredDigits
 from online_debias.commands import compare
 from online_debias.compare import cells
+from online_debias.data import BiasedDigits
 from tests.conftest import BENCHMARKS, script
 
 COMPARISONS = sorted((BENCHMARKS / "quality").glob("*.yaml"))
@@ -52,6 +55,16 @@ def test_runs_that_need_no_files_can_be_built(quality: ModuleType) -> None:
         compare.parse(["--config", str(quality.quick(BENCHMARKS / "quality/patch.yaml"))])
     )
     assert {cell.method for cell in found} == {"plain", "jtt", "two-step", "online"}
+
+
+def test_settings_are_chosen_by_validation_images_each_colour_as_often_as_any_other() -> None:
+    comparison = compare.parse(["--config", str(BENCHMARKS / "sharpness.yaml")])
+    assert len(cells(comparison)) == 3 * 2 * 4
+    given = {"colour_noise": 0.0, "pixel_noise": 0.1, "seed": 3}
+    chosen_by = RecolouredDigits("fg", rho=0.99, **given).test()
+    validation = BiasedDigits("fg", rho=0.1, **given).validation()
+    assert torch.equal(chosen_by.images, validation.images)
+    assert torch.equal(chosen_by.bias, validation.bias)
 
 
 def test_finished_runs_of_all_comparisons_make_one_file(
