@@ -1,3 +1,5 @@
+"""DDB's diffusion model: guidance, training that can be resumed, and images of each class."""
+
 from __future__ import annotations
 
 import importlib.util

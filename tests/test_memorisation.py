@@ -1,3 +1,5 @@
+"""Synthetic images are shown beside their nearest training images."""
+
 from __future__ import annotations
 
 import torch

@@ -1,3 +1,5 @@
+"""Nearest images, against cdist, and the share of images that are nearer than they should be."""
+
 from __future__ import annotations
 
 import pytest
