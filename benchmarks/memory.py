@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from step_cost import FIRST, SETTINGS, Epoch, by_hand, recipe, trainer, what_of
+from step_cost import FIRST, SETTINGS, by_hand, recipe, trainer, what_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "memory.csv"
 LOOPS = ("by hand", "plain", "online")
@@ -54,14 +54,12 @@ def peak(setting: str, loop: str) -> float:
     if loop != "by hand":  # as `online-debias train` keeps the images, which copies no more then
         train = train.to("cpu", torch.channels_last)
     Path("/proc/self/clear_refs").write_text("5")  # what making the data took does not count
-    epoch: Epoch
     if loop == "by hand":
-        epoch = by_hand(make, train, batch_size, epochs)
+        run = by_hand(make, train, batch_size, epochs)
     else:
         callbacks = recipe("online") if loop == "online" else []
-        epoch = trainer(make, train, batch_size, epochs, callbacks, [])
-    for _ in range(epochs):
-        epoch()
+        run = trainer(make, train, batch_size, epochs, callbacks, [])
+    run(lambda: None)
     # Of the process itself; what getrusage says begins with what its parent held.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) / 1024

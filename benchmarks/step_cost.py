@@ -1,11 +1,12 @@
 """What a training step costs: `python benchmarks/step_cost.py [--threads N] [--quick]`.
 
 A loop written by hand, Lightning without callbacks, this package's trainer without callbacks and
-with what `online-debias train` writes, and the online recipes take turns, one epoch each, in one
-process, so that a busy machine slows all of them. What a recipe does only once (to look for a view
-of the bias) is over by then; its epochs are resampled ones. Without a bias nothing is resampled,
-and parts of the images are still being looked at. The medians over the rounds are written to
-benchmarks/results/step_cost.csv, what the parts of the recipe take to step_parts.csv.
+with what `online-debias train` writes, and the online recipes take turns, one step each, in one
+process, so that a busy machine slows all of them; with one thread, CPU time is measured. A round is
+an epoch of each, what comes between epochs included. What a recipe does only once (to look for a
+view of the bias) is over by then; its epochs are resampled ones. Without a bias nothing is
+resampled, and parts of the images are still being looked at. The medians over the rounds are
+written to benchmarks/results/step_cost.csv, what the parts of the recipe take to step_parts.csv.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 SETTINGS = ("SmallConvNet, 28 pixels, batch 128", "ResNet-18, 64 pixels, batch 32")
 FIRST = 3  # epochs before the clock starts: views are scanned for, samples begin to be drawn
 Model = Callable[[], nn.Module]
-Epoch = Callable[[], float]
+Loop = Callable[[turns.Pause], object]
 
 
 class Parts(Monitor):
@@ -117,7 +118,7 @@ def measure(
         watching = [detection, MetricsCSV(Path(folder) / "metrics.csv"),
                     TensorBoard(Path(folder), detection, train, settings)]  # fmt: skip
         fit = partial(trainer, make, train, batch_size, FIRST + rounds)
-        loops: dict[str, Epoch] = {
+        loops: dict[str, Loop] = {
             "by hand": by_hand(make, train, batch_size, FIRST + rounds),
             "Lightning, no callbacks": lightning(make, train, batch_size, FIRST + rounds),
             "plain": fit([], []),
@@ -128,11 +129,11 @@ def measure(
                 make, fair, batch_size, FIRST + rounds, recipe("online"), []
             ),
         }
-        for _ in range(FIRST):
-            for epoch in loops.values():
-                epoch()
-        took = turns.take(loops, rounds)
-    rows = turns.per_step(took, len(train) // batch_size, beside=("by hand", "plain"))
+        steps, sides = len(train) // batch_size, {n: turns.steps_of(x) for n, x in loops.items()}
+        clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+        turns.interleave(sides, steps, FIRST, clock)
+        took = turns.interleave(sides, steps, rounds, clock)
+    rows = turns.per_step(took, steps, beside=("by hand", "plain"))
     spent = {name.removesuffix("_ms"): statistics.fmean(x) for name, x in parts.seen.items()}
     whole = spent.pop("step")
     named = sorted(spent.items(), key=lambda part: -part[1])
@@ -153,51 +154,56 @@ def trainer(
     epochs: int,
     callbacks: list[Callback],
     monitors: list[Monitor],
-) -> Epoch:
-    """Return what trains one more epoch with our trainer, in seconds."""
-    torch.manual_seed(0)
-    fitting = Trainer(make(), train, callbacks, monitors, epochs=epochs, batch_size=batch_size)
-    fitting.epochs = 0
+) -> Loop:
+    """Return a loop of our trainer."""
 
-    def epoch() -> float:
-        fitting.epochs += 1
-        start = time.perf_counter()
+    def fit(pause: turns.Pause) -> None:
+        torch.manual_seed(0)
+        fitting = Trainer(make(), train, callbacks, monitors, epochs=epochs, batch_size=batch_size)
+        fitting.loader = turns.Paused(fitting.loader, pause)  # type: ignore[assignment]
         fitting.fit()
-        return time.perf_counter() - start
 
-    return epoch
-
-
-def batches(train: Images, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Go through the images in random order, as one would by hand."""
-    for index in torch.randperm(len(train)).split(batch_size):
-        if len(index) == batch_size:
-            inputs = Images.to_float(train.images[index])
-            yield inputs.contiguous(memory_format=torch.channels_last), train.targets[index]
+    return fit
 
 
-def by_hand(make: Model, train: Images, batch_size: int, epochs: int) -> Epoch:
-    """Return what trains one more epoch without this package, in seconds."""
-    torch.manual_seed(0)
-    model = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = make_optimizer(model, [], 8e-3, 0.0)
-    schedule = make_schedule("one-cycle", optimizer, epochs * (len(train) // batch_size))
+class Batches:
+    """Goes through the images in random order, as one would by hand."""
 
-    def epoch() -> float:
-        start = time.perf_counter()
-        for inputs, targets in batches(train, batch_size):
-            loss = cross_entropy(model(inputs), targets).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-        return time.perf_counter() - start
+    def __init__(self, train: Images, batch_size: int) -> None:
+        self.train, self.batch_size = train, batch_size
 
-    return epoch
+    def __len__(self) -> int:
+        return len(self.train) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for index in torch.randperm(len(self.train)).split(self.batch_size)[: len(self)]:
+            inputs = Images.to_float(self.train.images[index])
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            yield inputs, self.train.targets[index]
 
 
-def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Epoch:
-    """Return what trains one more epoch with Lightning on the same batches, in seconds."""
+def by_hand(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
+    """Return a loop without this package."""
+
+    def fit(pause: turns.Pause) -> None:
+        torch.manual_seed(0)
+        model = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        batches = turns.Paused(Batches(train, batch_size), pause)
+        optimizer = make_optimizer(model, [], 8e-3, 0.0)
+        schedule = make_schedule("one-cycle", optimizer, epochs * len(batches))
+        for _ in range(epochs):
+            for inputs, targets in batches:
+                loss = cross_entropy(model(inputs), targets).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+
+    return fit
+
+
+def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
+    """Return a loop of Lightning's trainer, on such batches."""
     import_torchvision()  # before Lightning does
     import pytorch_lightning as pl
 
@@ -206,43 +212,27 @@ def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Epoch
     class Module(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            torch.manual_seed(0)
             self.net = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.optimizer = make_optimizer(self.net, [], 8e-3, 0.0)
-            steps = epochs * (len(train) // batch_size)
-            self.schedule = make_schedule("one-cycle", self.optimizer, steps)
 
         def configure_optimizers(self) -> Any:
-            return [self.optimizer], [{"scheduler": self.schedule, "interval": "step"}]
+            optimizer = make_optimizer(self.net, [], 8e-3, 0.0)
+            schedule = make_schedule("one-cycle", optimizer, epochs * (len(train) // batch_size))
+            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             return cross_entropy(self.net(batch[0]), batch[1]).mean()
 
-        def on_train_epoch_start(self) -> None:
-            self.start = time.perf_counter()
-
-        def on_train_epoch_end(self) -> None:
-            self.seconds = time.perf_counter() - self.start
-
-    class Loader:
-        def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            return batches(train, batch_size)
-
-        def __len__(self) -> int:
-            return len(train) // batch_size
-
-    module = Module()
-
-    def epoch() -> float:
+    def fit(pause: turns.Pause) -> None:
+        torch.manual_seed(0)
+        module, batches = Module(), turns.Paused(Batches(train, batch_size), pause)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pl.Trainer(
-                max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+                max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
                 enable_progress_bar=False, enable_model_summary=False, inference_mode=False,
-            ).fit(module, Loader())  # fmt: skip
-        return module.seconds
+            ).fit(module, batches)  # fmt: skip
 
-    return epoch
+    return fit
 
 
 def write(path: Path, heads: list[str], rows: list[list[Any]]) -> None:

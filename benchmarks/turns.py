@@ -3,14 +3,87 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 Turn = Mapping[str, float]
+Pause = Callable[[], None]
 
 
 def take(sides: Mapping[str, Callable[[], float]], rounds: int) -> list[Turn]:
     """Return what each side took in each round; a side measures itself."""
     return [{name: side() for name, side in sides.items()} for _ in range(rounds)]
+
+
+class Paused:
+    """Batches before each of which `pause` is called."""
+
+    def __init__(self, batches: Any, pause: Pause) -> None:
+        self.batches, self.pause = batches, pause
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.batches)
+        for _ in range(len(self)):  # not all loops ask for a batch after the last one
+            self.pause()
+            yield next(batches)
+
+
+def steps_of(loop: Callable[[Pause], object]) -> Iterator[None]:
+    """Go on with a loop, which has a thread of its own, from one of its pauses to the next.
+
+    A training loop that calls others, as `Trainer.fit`, cannot be written as a generator; so it
+    becomes one. Its set-up comes before its first step; no two threads run at a time.
+    """
+    go, rests = threading.Semaphore(0), threading.Semaphore(0)
+    ended: list[BaseException | None] = []
+
+    def pause() -> None:
+        rests.release()
+        go.acquire()
+
+    def run() -> None:
+        try:
+            loop(pause)
+            ended.append(None)
+        except BaseException as error:
+            ended.append(error)
+        rests.release()
+
+    def wait() -> None:
+        rests.acquire()
+        if ended and ended[0] is not None:
+            raise ended[0]
+
+    threading.Thread(target=run, daemon=True).start()  # daemon: it may wait for its turn for ever
+    wait()
+    while not ended:
+        go.release()
+        wait()
+        yield
+
+
+def interleave(
+    sides: Mapping[str, Iterator[None]], steps: int, rounds: int, clock: Callable[[], float]
+) -> list[Turn]:
+    """Return what each side took in each round of so many steps, one step of each by turns.
+
+    A machine's speed changes within seconds; so neighbours are compared that are steps, not rounds.
+    `time.process_time` leaves out what other processes took; it counts the time of all threads.
+    """
+    took: list[Turn] = []
+    for _ in range(rounds):
+        spent = dict.fromkeys(sides, 0.0)
+        for _ in range(steps):
+            for name, side in sides.items():
+                start = clock()
+                next(side)
+                spent[name] += clock() - start
+        took.append(spent)
+    return took
 
 
 def per_step(took: list[Turn], steps: int, beside: Sequence[str]) -> list[list[str]]:

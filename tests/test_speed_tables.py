@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -98,6 +100,41 @@ def test_sides_that_take_turns_have_a_row_each(capsys: pytest.CaptureFixture[str
     assert done == ["one", "other"] * 3  # a first turn that does not count, then two
     assert [row[:2] for row in rows] == [[name, "microseconds an image"] for name in sides]
     assert rows[0][3] == "1.00" and "other" in capsys.readouterr().out
+
+
+def test_loops_take_turns_a_step_at_a_time() -> None:
+    turns = script("turns")
+    done: list[str] = []
+
+    def loop(name: str, pause: Callable[[], None]) -> None:
+        done.append(f"{name} is set up")
+        for _ in range(2):  # epochs
+            for batch in turns.Paused([1, 2], pause):
+                done.append(f"{name} {batch}")
+
+    sides = {name: turns.steps_of(partial(loop, name)) for name in ("one", "other")}
+    clock = partial(next, itertools.count())
+    took = turns.interleave(sides, steps=2, rounds=2, clock=clock)
+    by_turns = ["one 1", "other 1", "one 2", "other 2"]
+    assert [step for step in done if "set up" not in step] == by_turns * 2
+    assert took == [{"one": 2, "other": 2}] * 2  # ticks of the clock
+    with pytest.raises(StopIteration):
+        next(sides["one"])
+
+
+def test_a_loop_that_fails_says_so_where_it_is_stepped() -> None:
+    turns = script("turns")
+
+    def at_once(pause: Callable[[], None]) -> None:
+        raise ValueError("at once")
+
+    def later(pause: Callable[[], None]) -> None:
+        for _ in turns.Paused([1], pause):
+            raise ValueError("later")
+
+    for loop in (at_once, later):
+        with pytest.raises(ValueError, match=loop.__name__.replace("_", " ")):
+            next(turns.steps_of(loop))
 
 
 def test_a_run_on_ranks_says_what_a_step_took(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,9 +23,10 @@ from spuco_methods import ERM
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where step_cost's modules are
 
 import turns  # noqa: E402
-from step_cost import SETTINGS, Epoch, by_hand, trainer, what_of, write  # noqa: E402
+from step_cost import SETTINGS, Loop, by_hand, trainer, what_of, write  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parent.parent / "results/peer_step_cost.csv"
+Epoch = Callable[[], float]
 
 
 def main() -> None:
@@ -36,18 +38,25 @@ def main() -> None:
     torch.set_num_threads(1)
     rounds = 1 if given.quick else given.rounds
     make, train, batch_size = what_of(SETTINGS[0])
+    steps = len(train) // batch_size
     loops: dict[str, Epoch] = {
-        "by hand": by_hand(make, train, batch_size, 1 + rounds),
-        "plain": trainer(make, train, batch_size, 1 + rounds, [], []),
+        "by hand": stepped(by_hand(make, train, batch_size, 1 + rounds), steps),
+        "plain": stepped(trainer(make, train, batch_size, 1 + rounds, [], []), steps),
         "SpuCo ERM": spuco(Task(train, batch_size=batch_size, epochs=1)),
     }
     for epoch in loops.values():
         epoch()
     took = turns.take(loops, rounds)
-    rows = turns.per_step(took, len(train) // batch_size, beside=("by hand",))
+    rows = turns.per_step(took, steps, beside=("by hand",))
     if not given.quick:
         heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand"]
         write(RESULTS, heads, [[SETTINGS[0], *row] for row in rows])
+
+
+def stepped(loop: Loop, steps: int) -> Epoch:
+    """Return what goes on for an epoch with a loop, in seconds."""
+    sides = {"": turns.steps_of(loop)}
+    return lambda: turns.interleave(sides, steps, 1, time.perf_counter)[0][""]
 
 
 def spuco(task: Task) -> Epoch:
