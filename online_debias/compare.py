@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from online_debias import config
+from online_debias.changes import spelled_out
 from online_debias.errors import ConfigError
 from online_debias.selection import Selection
 from online_debias.summary import Quoted
@@ -32,7 +33,8 @@ class Comparison:
     several methods write, so that they share it; those do not run at the same time.
 
     Args:
-        methods: names of recipes, or settings with a `name` and the `method` they start from.
+        methods: names of recipes, or settings with a `name` and the `method` they start from; a
+            `change` says what differs from the method's callbacks, see `changes.spelled_out`.
         data: classes of data sets, or a `class_path` with `init_args` and, if wanted, a `name`.
         ratios: shares of bias-aligned images, the data's `rho`; none leaves it as it is.
         seeds: of training and data.
@@ -140,7 +142,7 @@ def cells(comparison: Comparison) -> list[Cell]:
         filled, shared = _fill({**comparison.settings, **given}, names)
         filled = {**filled, "seed": seed, "data": _source(source, comparison.root, ratio, seed)}
         try:
-            _, configuration = config.resolve({**filled, "run": str(folder)})
+            _, configuration = config.resolve(spelled_out({**filled, "run": str(folder)}))
         except ConfigError as error:
             raise ConfigError(f"Method {method!r} on {place}: {error}") from error
         text = config.dump(configuration)

@@ -136,6 +136,30 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"methods": [{"name": "a", "method": "two-step", "pipeline": {"init_args": {"Q": 1}}}]},
         "'a' on shapes: pipeline: TwoStep has no option 'Q'",
     ),
+    "change of nothing": (
+        {"methods": [{"name": "a", "method": "online", "change": {"Resampel": None}}]},
+        "'a' on shapes: change leaves out Resampel, which online has not; the nearest are Resample",
+    ),
+    "change of a method without callbacks": (
+        {"methods": [{"name": "a", "method": "plain", "change": {"EnD": None}}]},
+        "change leaves out EnD, which plain has not; there are none",
+    ),
+    "change of the unknown": (
+        {"methods": [{"name": "a", "method": "online", "change": {"Resampel": {"share": 0.5}}}]},
+        "'a' on shapes: .*'Resampel'.*nearest are .*Resample",
+    ),
+    "change and list": (
+        {"methods": [{"name": "a", "method": "online", "callbacks": [], "change": {"EnD": None}}]},
+        "callbacks and a change of them are given",
+    ),
+    "change by a number": (
+        {"methods": [{"name": "a", "method": "online", "change": {"EnD": 3}}]},
+        "change: EnD is 3, expected `argument: value` or null",
+    ),
+    "change of no kind": (
+        {"methods": [{"name": "a", "method": "online", "change": ["EnD"]}]},
+        r"change is \['EnD'\], expected `callback: \{argument: value\}`",
+    ),
     "selection": ({"selection": "test"}, "selection"),
     "processes": ({"processes": 0}, "processes is 0, expected at least 1"),
     "key": ({"method": "plain"}, "method"),
@@ -198,6 +222,28 @@ def test_every_combination_is_a_run_of_its_own() -> None:
     assert last["data"]["init_args"]["seed"] == last["seed"] == 4
     assert last["epochs"] == 2 and last["method"] == "lff"
     assert [cell.seed for cell in found] == [3] * 8 + [4] * 8  # a whole seed first
+
+
+def test_a_change_is_the_list_it_stands_for() -> None:
+    change = {"EnD": None, "Resample": {"sharpness": 9}, "Reweight": {}}
+    rest = ["Augment", "ConflictScore", "Abstain", "PartScore", "NoiseFilter", "CrossBiasMix"]
+    own = {"name": "own", "method": "online"}
+    changed, online = cells(
+        comparison(methods=[{**own, "change": change}, "online"], data=["BiasedDigits"], seeds=[0])
+    )
+    by_name = [
+        {entry["class_path"].rpartition(".")[2]: entry for entry in text["callbacks"]}
+        for text in (yaml.safe_load(cell.text) for cell in (changed, online))
+    ]
+    assert sorted(by_name[0]) == sorted([*rest, "Resample", "Reweight"])
+    assert all(by_name[0][name] == by_name[1][name] for name in rest)
+    before, after = (found["Resample"]["init_args"] for found in reversed(by_name))
+    assert after == {**before, "sharpness": 9} != before
+    written = yaml.safe_load(changed.text)["callbacks"]
+    [listed] = cells(
+        comparison(methods=[{**own, "callbacks": written}], data=["BiasedDigits"], seeds=[0])
+    )
+    assert listed.text == changed.text
 
 
 def test_runs_that_share_a_file_are_not_at_work_together(tmp_path: Path) -> None:

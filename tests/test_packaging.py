@@ -141,7 +141,7 @@ def test_the_comparisons_of_the_documents_can_be_built(
     monkeypatch.chdir(tmp_path)
     (readme,) = (block for block in blocks("yaml") if block.startswith("# comparison.yaml"))
     demo = (ROOT / "benchmarks/demo_compare.yaml").read_text()
-    for text, n_methods in ((readme, 4), (demo, 9)):
+    for text, n_methods in ((readme, 5), (demo, 9)):
         Path("own.yaml").write_text(text)
         found = compare.parse(["--config", "own.yaml", "--seeds", "[0]", "--ratios", "[0.98]"])
         assert len(cells(found)) == n_methods
