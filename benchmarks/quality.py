@@ -49,7 +49,9 @@ def quick(path: Path) -> Path:
     comparison: dict[str, Any] = yaml.safe_load(path.read_text())
     folder = Path(f"{comparison['run']}-quick")
     comparison |= {"run": str(folder), "seeds": comparison["seeds"][:1]}
-    comparison["settings"]["epochs"] = 1
+    for settings in (comparison["settings"], *comparison["methods"]):
+        if "epochs" in settings:  # a method that is a name has none
+            settings["epochs"] = 1
     for source in comparison["data"]:
         if "n_train" in source.get("init_args", {}):
             source["init_args"]["n_train"] = 2000
