@@ -54,6 +54,7 @@ def main() -> None:
             "sharpness": ablation,
             "quality:dominoes": dominoes,
             "ablation_parts": comparison,
+            "ablation_texture": comparison,
         },
         "docs/scorers.md": {"scorers": scorers_table.table},
         "docs/robustness.md": {

@@ -34,6 +34,7 @@ from .reweight import Reweight
 from .river_score import RiverScore
 from .rubi import RUBi
 from .spectral_decoupling import SpectralDecoupling
+from .texture_score import TextureScore
 
 __all__ = [
     "Abstain",
@@ -67,4 +68,5 @@ __all__ = [
     "RiverScore",
     "RUBi",
     "SpectralDecoupling",
+    "TextureScore",
 ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from online_debias import seeds
 from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.detectors import Detector, HalfSpaceTrees
 from online_debias.detectors.posterior import seen_class
 
+from .detecting import Detecting
 
-class ConflictScore(Callback):
+
+class ConflictScore(Detecting):
     """Publishes the conflict score of every row, and the bias value the biased view sees in it.
 
     Rows are scored first and learned after, with the mass 1 / rate, so that drawing conflicting
@@ -52,8 +51,7 @@ class ConflictScore(Callback):
         group_signal: str = "bias_group",
         name: str | None = None,
     ) -> None:
-        super().__init__(name)
-        self.detector = HalfSpaceTrees() if detector is None else detector
+        super().__init__(HalfSpaceTrees() if detector is None else detector, name)
         if not self.detector.class_conditional:
             raise ValueError(
                 f"ConflictScore: the detector {type(self.detector).__name__} ignores classes, and "
@@ -66,8 +64,7 @@ class ConflictScore(Callback):
     def on_features(self, batch: Batch) -> None:
         """Score, learn, publish."""
         features = batch.features[self.tap].detach()
-        if not self.detector.n_features:
-            self._set_up(features.shape[1])
+        self.set_up_for(features)
         ready = self.detector.ready
         mass = batch.mass
         score, posterior = self.detector.step(features, batch.targets, mass)
@@ -86,18 +83,3 @@ class ConflictScore(Callback):
         if not (self.detector.has_posterior and self.detector.n_features and self.detector.ready):
             return None
         return self.detector.posterior(features[self.tap]).argmax(1)
-
-    def _set_up(self, n_features: int) -> None:
-        run = self.run
-        self.detector.setup(
-            n_features, run.n_classes, run.device, seeds.derive(run.seed, self.name)
-        )
-
-    def get_extra_state(self) -> dict[str, int]:
-        """Return the width of the features, 0 before the first step."""
-        return {"n_features": self.detector.n_features}
-
-    def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Make the detector's buffers, which are loaded after this."""
-        if state["n_features"]:
-            self._set_up(state["n_features"])

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from online_debias import seeds
 from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.detectors import PartViews
 from online_debias.detectors.posterior import seen_class
 from online_debias.run import Run
 
+from .detecting import Detecting
 
-class PartScore(Callback):
+
+class PartScore(Detecting):
     """Scores rows by a part of the image that tells the class though it shows another thing.
 
     A bias in the shape of things, such as a digit above a garment, is seen in no shallow layer, and
@@ -50,6 +50,7 @@ class PartScore(Callback):
         ('conflict', 'bias_group')
     """
 
+    detector: PartViews
     silent: Tensor
     evidence: Tensor
 
@@ -62,10 +63,9 @@ class PartScore(Callback):
         group_signal: str = "bias_group",
         name: str | None = None,
     ) -> None:
-        super().__init__(name)
+        super().__init__(PartViews() if detector is None else detector, name)
         if rows < 1:
             raise ValueError(f"PartScore: rows is {rows}, expected at least 1.")
-        self.detector = PartViews() if detector is None else detector
         self.tap, self.taps = tap, (tap,)
         self.rows = rows
         self.replaces = (signal, group_signal)
@@ -89,7 +89,7 @@ class PartScore(Callback):
             if features.shape[1] % self.detector.side**2:  # vectors: there are no parts
                 self.looked = self.rows
                 return
-            self._set_up(features.shape[1])
+            self.set_up_for(features)
         self.looked += len(batch)
         mass = batch.mass
         score, posterior = self.detector.step(features, batch.targets, mass)
@@ -134,20 +134,12 @@ class PartScore(Callback):
     def _work(self, working: bool) -> None:
         self.taps = (self.tap,) if working else ()
 
-    def _set_up(self, n_features: int) -> None:
-        run = self.run
-        self.detector.setup(
-            n_features, run.n_classes, run.device, seeds.derive(run.seed, self.name)
-        )
-
     def get_extra_state(self) -> dict[str, int]:
         """Return the width of the features, 0 before the first look, and how far the search is."""
-        width = self.detector.n_features
-        return {"n_features": width, "looked": self.looked, "working": self.working}
+        return super().get_extra_state() | {"looked": self.looked, "working": self.working}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Go on looking; the detector's buffers are loaded after this."""
-        if state["n_features"]:
-            self._set_up(state["n_features"])
+        super().set_extra_state(state)
         self.looked = state["looked"]
         self._work(bool(state["working"]))

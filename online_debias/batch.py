@@ -42,6 +42,7 @@ class Batch:
         default_factory=dict
     )  # added to logits [B, C], by contributor
     terms: dict[str, Tensor] = field(default_factory=dict)  # scalar loss terms, by contributor
+    originals: Tensor | None = None  # [B, ...] inputs as they were drawn, before any callback
     whole: Batch | None = None  # the rows of all ranks, where these are one rank's
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class Batch:
         self.hushed.add(name)
 
     def replace(self, name: str, value: Tensor, rows: Tensor) -> None:
-        """Give the signal `name` the `value` `[B]` in `rows` `[B]`, where it was withheld.
+        """Give the signal `name` the `value` `[B]` in `rows` `[B]`, by who replaces or restates it.
 
         It counts as published there, and nothing of it is withheld any more.
 
@@ -139,6 +140,8 @@ class Batch:
         """
         self.index = torch.cat([self.index, self.index[rows]])
         self.inputs = torch.cat([self.inputs, inputs])
+        if self.originals is not None:
+            self.originals = torch.cat([self.originals, self.originals[rows]])
         self.targets = torch.cat([self.targets, self.targets[rows]])
         self.rate = torch.cat([self.rate, self.rate[rows]])
         self.mixed = torch.cat([self.mixed, torch.ones_like(self.mixed[rows])])
@@ -211,6 +214,7 @@ class Batch:
             targets=distributed.of_rank(self.targets),
             rate=distributed.of_rank(self.rate),
             mixed=distributed.of_rank(self.mixed),
+            originals=None,
             whole=self,
         )
 

@@ -74,8 +74,10 @@ class Callback(nn.Module):
         withholds: signals it may take back as a whole, by `batch.withhold` or `batch.hush`. Who
             changes a signal runs after its provider and before its readers, and reads it in
             `batch.published`.
-        replaces: signals it may speak for where they are withheld, by `batch.replace`; it runs
+        restates: signals it may say better where they are not withheld, by `batch.replace`; it runs
             after those who withhold them.
+        replaces: signals it may speak for where they are withheld, by `batch.replace`; it runs
+            after those who restate them.
         refines: signals it may take rows out of, by `batch.retract`; it runs last of these.
         taps: names of the features it reads; may become fewer in the run, and more again.
         uses_annotations: True if it reads true bias labels; its run is then marked "oracle".
@@ -90,6 +92,7 @@ class Callback(nn.Module):
     requires: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
     withholds: tuple[str, ...] = ()
+    restates: tuple[str, ...] = ()
     replaces: tuple[str, ...] = ()
     refines: tuple[str, ...] = ()
     taps: tuple[str, ...] = ()

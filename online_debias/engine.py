@@ -139,6 +139,7 @@ class Engine:
             targets=targets,
             rate=self.sampling.rate_of(index),
             mixed=torch.zeros(len(index), dtype=torch.bool, device=device),
+            originals=inputs,
         )
         self.emit(Event.BATCH, batch)
         self.read_features()

@@ -11,8 +11,8 @@ def sentence(results: Mapping[str, Any]) -> str:
 
     Args:
         results: with `shortcut` (true, false, or missing where nobody looked for one),
-            `shortcut_evidence` and, where they are known, `shortcut_followed`, `shortcut_part`,
-            `part_evidence`, `conflicting_share` and `suspected_noise`.
+            `shortcut_evidence` and, where they are known, `shortcut_followed`, `shortcut_texture`,
+            `shortcut_part`, `part_evidence`, `conflicting_share` and `suspected_noise`.
 
     Example:
         >>> sentence({"shortcut": True, "shortcut_evidence": 0.94, "conflicting_share": 0.021})
@@ -23,6 +23,8 @@ def sentence(results: Mapping[str, Any]) -> str:
         'No shortcut was seen: a simple view tells the class of many training images (evidence 0.50), but the model sides with it in only 20 % of those that contradict it, so training was left as it is.'
         >>> sentence({"shortcut": True, "shortcut_part": "top", "part_evidence": 0.8})
         'There is a shortcut: a part of the images (top) shows another thing than the class, but tells it in most training images (evidence 0.80).'
+        >>> sentence({"shortcut": True, "shortcut_evidence": 0.5, "shortcut_texture": 0.93})
+        'There is a shortcut: the texture of the images tells the class of most training images (evidence 0.93).'
         >>> sentence({})
         'This run did not look for a shortcut.'
     """  # noqa: E501
@@ -40,6 +42,8 @@ def sentence(results: Mapping[str, Any]) -> str:
                 f"a part of the images ({part}) shows another thing than the class, but tells it in"
             )
             evidence = "part_evidence"
+        elif "shortcut_texture" in results:
+            what, evidence = "the texture of the images tells the class of", "shortcut_texture"
         sure = f"(evidence {results[evidence]:.2f})"
         text = f"There is a shortcut: {what} most training images {sure}{contradict}."
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from online_debias.callback import Callback
 
 # What a callback may have to do with a signal, in the order in which it is done.
-_TIES = ("provides", "withholds", "replaces", "refines", "requires")
+_TIES = ("provides", "withholds", "restates", "replaces", "refines", "requires")
 
 # For the message only: which shipped callback could provide a missing signal.
 _PROVIDERS = {
@@ -39,7 +39,8 @@ def none_is_oracle(callbacks: Sequence[Callback]) -> None:
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
     """Sort callbacks: a signal's provider, those who change it, its readers; ties go by name.
 
-    It may be withheld, then replaced where it is, then refined, and is read after that.
+    It may be withheld, then restated where it is not and replaced where it is, then refined, and is
+    read after that.
 
     Raises:
         ValueError: a signal has no provider, two providers, or the needs form a cycle.

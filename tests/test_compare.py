@@ -226,7 +226,8 @@ def test_every_combination_is_a_run_of_its_own() -> None:
 
 def test_a_change_is_the_list_it_stands_for() -> None:
     change = {"EnD": None, "Resample": {"sharpness": 9}, "Reweight": {}}
-    rest = ["Augment", "ConflictScore", "Abstain", "PartScore", "NoiseFilter", "CrossBiasMix"]
+    rest = ["Augment", "ConflictScore", "Abstain", "TextureScore", "PartScore", "NoiseFilter"]
+    rest.append("CrossBiasMix")
     own = {"name": "own", "method": "online"}
     changed, online = cells(
         comparison(methods=[{**own, "change": change}, "online"], data=["BiasedDigits"], seeds=[0])

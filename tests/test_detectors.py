@@ -15,7 +15,15 @@ from torch import Tensor, nn
 
 from online_debias.batch import Batch
 from online_debias.callbacks import ConflictScore, Resample
-from online_debias.detectors import Centroid, Detector, Loda, Mahalanobis, VoronoiCells, conflict
+from online_debias.detectors import (
+    Centroid,
+    Detector,
+    Discriminant,
+    Loda,
+    Mahalanobis,
+    VoronoiCells,
+    conflict,
+)
 from online_debias.engine import Engine
 from online_debias.functional.class_distance import (
     cell_depth,
@@ -38,9 +46,11 @@ from tests.no_sync import NoSync
 torch.set_num_threads(1)
 
 CLASSES, WIDTH = 5, 16
-MEANS = [Centroid, Mahalanobis, VoronoiCells]
+MEANS = [Centroid, Mahalanobis, VoronoiCells, Discriminant]
 ALL: list[Callable[..., Detector]] = [*MEANS, Loda, lambda **s: Loda(score="density", **s)]
-every = pytest.mark.parametrize("kind", ALL, ids=["centroid", "maha", "voronoi", "loda", "density"])
+every = pytest.mark.parametrize(
+    "kind", ALL, ids=["centroid", "maha", "voronoi", "lda", "loda", "density"]
+)
 by_means = pytest.mark.parametrize("kind", MEANS)
 
 
@@ -253,7 +263,7 @@ def test_means_and_scatter_are_those_of_faded_windows(kind: type[Detector]) -> N
         assert float(detector.mass[c]) == pytest.approx(total, rel=1e-4)
         torch.testing.assert_close(detector.mean[c].double(), mean, rtol=1e-4, atol=1e-4)
         scatter += sum(m * torch.outer(a - mean, a - mean) for a, m in own)
-    if kind is Mahalanobis:
+    if issubclass(kind, Mahalanobis):
         assert (detector.scatter - scatter).abs().max() < 1e-3 * scatter.diagonal().max()
 
 

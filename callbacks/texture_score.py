@@ -1,0 +1,162 @@
+"""Where the simple view is a shortcut but errs often, score by the texture of the images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from online_debias.batch import Batch
+from online_debias.detectors import Detector, Discriminant
+from online_debias.detectors.posterior import seen_class
+from online_debias.functional.agreement import agreement
+from online_debias.functional.texture import texture
+from online_debias.run import Run
+
+from .detecting import Detecting
+
+_SMALLEST = 8  # pixels of a side, of which frequencies can be told
+
+
+class TextureScore(Detecting):
+    """Scores rows by the texture of their images, where it tells the class better than the view.
+
+    A view that tells nearly every class leaves little to be found. One that tells less, such as a
+    mean over a shallow map where the bias is a blur, a noise or a compression, calls many rows
+    conflicting that are not, and most of what is drawn for it is not worth it. Of all this the
+    texture says more (`functional.texture`). It is read from the images as they were drawn: not
+    varied, not mixed, and not by the network, so that it stays as it is while the network is
+    debiased. A loader that varies images should leave them as they are for this.
+
+    Both views are watched from the row `least / 2` on, and compared from `least` on: how much
+    better than by chance they tell the class, class by class. If the published one is not `sure`,
+    and texture tells more, its score and bias value stand wherever the signals are not withheld. At
+    the end of that epoch this stands for good; if texture was of no use, it rests from then on, and
+    costs nothing.
+
+    Outside training (`bias_view`) it says nothing, since no images are at hand there.
+
+    Signals: restates `conflict` and `bias_group` (arguments `signal`, `group_signal`).
+    Records: `shortcut/texture`, how well texture tells the class, in [0, 1], while it is read;
+    `shortcut/texture_speaks`, 1 while its score stands.
+
+    Args:
+        detector: a detector with class posteriors; `Discriminant` by default, whose scores are
+            probabilities, so that a view that errs calls few rows conflicting.
+        sure: agreement of the published view with the label that leaves it in charge, in (0, 1].
+        least: rows to see before anything is restated.
+        signal: name of the score.
+        group_signal: name of the bias value.
+        name: unique in a run.
+
+    Raises:
+        ValueError: an argument is out of range, or the detector has no posteriors.
+
+    Example:
+        >>> TextureScore().restates
+        ('conflict', 'bias_group')
+    """
+
+    right: Tensor
+    seen: Tensor
+    speaks: Tensor
+
+    def __init__(
+        self,
+        detector: Detector | None = None,
+        sure: float = 0.75,
+        least: int = 4096,
+        signal: str = "conflict",
+        group_signal: str = "bias_group",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(Discriminant() if detector is None else detector, name)
+        if not self.detector.has_posterior:
+            raise ValueError(
+                f"TextureScore: the detector {type(self.detector).__name__} has no class "
+                "posteriors, which tell how good its view is; use Discriminant() or "
+                "HalfSpaceTrees()."
+            )
+        if not 0 < sure <= 1:
+            raise ValueError(f"TextureScore: sure is {sure}, expected 0 < sure <= 1.")
+        if least < 1:
+            raise ValueError(f"TextureScore: least is {least}, expected at least 1.")
+        self.sure, self.least = sure, least
+        self.restates = (signal, group_signal)
+
+    def setup(self, run: Run) -> None:
+        """Begin to watch."""
+        # What the published view told right, and texture.
+        self.register_buffer("right", torch.zeros(2, run.n_classes))
+        self.register_buffer("seen", torch.zeros(run.n_classes))
+        self.register_buffer("speaks", torch.tensor(False))
+        self.rows, self.watching, self.resting = 0, True, run.n_classes < 2
+
+    def on_features(self, batch: Batch) -> None:
+        """Score, learn, and speak where the other view is worse."""
+        if self.resting or self.restates[0] in batch.hushed:
+            return
+        images = batch.originals
+        if images is None or images.ndim != 4 or min(images.shape[2:]) < _SMALLEST:
+            self.resting = True
+            return
+        features = texture(images)
+        self.set_up_for(features)
+        ready = self.detector.ready
+        score, posterior = self.detector.step(features, batch.targets, batch.mass)
+        assert posterior is not None
+        if self.watching and ready:
+            self._compare(batch, posterior)
+        self.rows += len(batch)
+        seen = seen_class(posterior, batch.targets, torch.where(score > 0.5, score, 0.0))
+        values = torch.where(batch.mixed, 0.0, score), torch.where(batch.mixed, batch.targets, seen)
+        for signal, value in zip(self.restates, values, strict=True):
+            rows = self.speaks.expand(len(batch))
+            if signal in batch.withheld:
+                rows = rows & ~batch.withheld[signal]
+            batch.replace(signal, value, rows)
+        self.run.record("shortcut/texture_speaks", self.speaks.float())
+
+    def on_epoch_end(self, run: Run) -> None:
+        """Go on speaking or rest, once enough was seen; here the host may wait."""
+        if self.watching and self.rows >= self.least:
+            self.watching = False
+            self.resting = not bool(self.speaks)
+
+    def findings(self) -> dict[str, float | str]:
+        """Return whether texture spoke and what share of the rows it holds to be conflicting."""
+        if self.resting or self.watching:
+            return {}
+        return {"shortcut_texture": round(float(self.evidence[1]), 4)}
+
+    @property
+    def evidence(self) -> Tensor:
+        """How much better than by chance the published view and texture tell the class, `[2]`."""
+        return agreement(self.right, self.seen.expand_as(self.right))
+
+    def _compare(self, batch: Batch, posterior: Tensor) -> None:
+        if self.rows < self.least // 2:
+            return
+        told = torch.stack([batch.published[self.restates[1]], posterior.argmax(1)])
+        mass = batch.mass
+        self.right.index_add_(1, batch.targets, (told == batch.targets) * mass)
+        self.seen.index_add_(0, batch.targets, mass)
+        published, by_texture = self.evidence
+        if self.rows >= self.least:
+            self.speaks.copy_((published < self.sure) & (by_texture > published))
+        self.run.record("shortcut/texture", by_texture)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return the width of the features, and how far it is."""
+        own = {"rows": self.rows, "watching": self.watching, "resting": self.resting}
+        return super().get_extra_state() | own
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Go on; the detector's buffers are loaded after this."""
+        super().set_extra_state(state)
+        self.rows, self.watching, self.resting = (
+            state["rows"],
+            *map(bool, (state["watching"], state["resting"])),
+        )

@@ -1,0 +1,183 @@
+"""Speaking for a view that errs often, where the texture of the images says more."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from online_debias.batch import Batch
+from online_debias.callback import Callback
+from online_debias.callbacks import Abstain, Augment, NoiseFilter, PartScore, Resample, TextureScore
+from online_debias.detectors import Discriminant
+from online_debias.engine import Engine
+from online_debias.verdict import sentence
+
+torch.set_num_threads(1)
+CLASSES, ROWS, SIDE = 3, 1200, 12
+
+
+def grainy(share: float = 0.04) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise whose grain is that of the class, of another one's in a share of rows."""
+    random = torch.Generator().manual_seed(0)
+    y = torch.randint(CLASSES, (ROWS,), generator=random)
+    conflicting = torch.rand(ROWS, generator=random) < share
+    bias = (y + conflicting) % CLASSES
+    fine = torch.randn(ROWS, 3, SIDE, SIDE, generator=random)
+    grains = [fine, *(nn.functional.avg_pool2d(fine, k, 1, k // 2) * k for k in (3, 5))]
+    return torch.stack(grains)[bias, torch.arange(ROWS)], y, conflicting
+
+
+class View(Callback):
+    """Publishes the class as bias value, but for a share of rows, with the score 1/4."""
+
+    provides = ("conflict", "bias_group")
+
+    def __init__(self, errs: float, name: str = "view") -> None:
+        super().__init__(name)
+        self.errs, self.withheld, self.hushed = errs, torch.zeros(ROWS).bool(), False
+
+    def on_features(self, batch: Batch) -> None:
+        wrong = (batch.index * 37 % 100) < 100 * self.errs
+        batch.publish("conflict", torch.full_like(batch.rate, 0.25).masked_fill(batch.mixed, 0))
+        batch.publish(
+            "bias_group", torch.where(wrong, (batch.targets + 1) % CLASSES, batch.targets)
+        )
+        for signal in self.provides:
+            batch.withhold(signal, self.withheld[batch.index])
+            if self.hushed:
+                batch.hush(signal)
+
+
+class Mixes(Callback):
+    """Marks every tenth row as mixed, and spoils what the model sees of it."""
+
+    def on_batch(self, batch: Batch) -> None:
+        batch.mixed = batch.index % 10 == 0
+        batch.inputs = torch.where(batch.mixed.view(-1, 1, 1, 1), 0.0, batch.inputs)
+
+
+class Blind(Discriminant):
+    """Has no posteriors."""
+
+    has_posterior = False
+
+
+class Loop:
+    """An engine that sees all rows in order, epoch by epoch."""
+
+    def __init__(self, errs: float, *others: Callback, share: float = 0.04):
+        self.x, self.y, self.conflicting = grainy(share)
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, CLASSES))
+        self.view, self.texture = View(errs), TextureScore(Discriminant(fold=128), least=600)
+        callbacks = [self.view, self.texture, *others]
+        self.engine = Engine(self.net, callbacks, n_samples=ROWS, n_classes=CLASSES)
+
+    def epoch(self) -> list[Batch]:
+        found = []
+        for rows in torch.arange(ROWS).split(60):
+            batch = self.engine.start_step(rows, self.x[rows], self.y[rows])
+            self.engine.loss(batch, self.net(batch.inputs)).backward()
+            self.engine.end_step(batch)
+            found.append(batch)
+        self.engine.end_epoch()
+        return found
+
+
+def scores(batches: list[Batch]) -> Tensor:
+    return torch.cat([batch.signals["conflict"] for batch in batches])
+
+
+def test_it_runs_after_the_verdict_and_before_those_who_replace_it() -> None:
+    others = [Resample(), NoiseFilter(), PartScore(), Abstain(), Augment()]
+    for listed in (others, others[::-1]):
+        order = [callback.name for callback in Loop(0.0, *listed).engine.callbacks]
+        between = [name for name in order if name not in ("augment", "resample")]
+        assert between == ["view", "abstain", "texture_score", "part_score", "noise_filter"]
+
+
+def test_it_speaks_where_the_view_errs_and_texture_tells_more() -> None:
+    loop = Loop(errs=0.4)
+    first, second = loop.epoch(), loop.epoch()
+    assert (scores(first[:10]) == 0.25).all()  # before `least` rows
+    found = scores(second) > 0.5
+    assert (found & loop.conflicting).sum() > 0.8 * loop.conflicting.sum()
+    assert (found & ~loop.conflicting).sum() < 0.01 * ROWS
+    seen = torch.cat([batch.signals["bias_group"] for batch in second])
+    assert torch.equal(seen != loop.y, found)
+    assert all(bool(batch.known("conflict").all()) for batch in second)
+    assert all(
+        torch.equal(batch.published["conflict"], batch.signals["conflict"]) for batch in second
+    )
+    told = loop.texture.findings()
+    assert set(told) == {"shortcut_texture"} and float(told["shortcut_texture"]) > 0.9
+    found_text = sentence({"shortcut": True, "shortcut_evidence": 0.5, **told})
+    assert "texture" in found_text and f"{told['shortcut_texture']:.2f}" in found_text
+
+
+@pytest.mark.parametrize("errs", [0.0, 0.1])
+def test_a_view_that_is_sure_is_left_in_charge_and_it_rests(errs: float) -> None:
+    loop = Loop(errs)
+    for _ in range(2):
+        assert (scores(loop.epoch()) == 0.25).all()
+    learned = int(loop.texture.rows)
+    loop.epoch()
+    assert loop.texture.resting and learned == loop.texture.rows == ROWS
+    assert loop.texture.findings() == {}
+
+
+def test_texture_that_tells_less_than_the_view_does_not_speak() -> None:
+    loop = Loop(errs=0.25, share=2 / 3)  # every grain as often in each class
+    for _ in range(2):
+        assert (scores(loop.epoch()) == 0.25).all()
+    assert loop.texture.resting
+
+
+def test_rows_that_are_withheld_stay_so() -> None:
+    loop = Loop(errs=0.4)
+    loop.epoch()
+    loop.view.withheld = torch.arange(ROWS) % 2 == 0
+    batches = loop.epoch()
+    withheld = loop.view.withheld
+    assert not scores(batches)[withheld].any() and scores(batches)[~withheld].any()
+    known = torch.cat([batch.known("conflict") for batch in batches])
+    assert torch.equal(known, ~withheld)
+    loop.view.hushed = True
+    rows = loop.texture.rows
+    assert all("conflict" in batch.hushed for batch in loop.epoch()) and loop.texture.rows == rows
+
+
+def test_it_sees_images_as_they_were_drawn_and_mixed_rows_score_0() -> None:
+    loop = Loop(0.4, Mixes("a_mixes"))
+    loop.epoch()
+    batches = loop.epoch()
+    mixed = torch.arange(ROWS) % 10 == 0
+    assert not scores(batches)[mixed].any()
+    for batch in batches:
+        assert batch.originals is not None and not batch.inputs[batch.mixed].any()
+        assert torch.equal(batch.originals, loop.x[batch.index])
+    found = scores(batches)[~mixed] > 0.5
+    assert (found == loop.conflicting[~mixed]).float().mean() > 0.99
+
+
+def test_what_is_no_image_or_too_small_has_no_texture() -> None:
+    for shape in ((9,), (3, 4, 4)):
+        texture = TextureScore(least=8)
+        net = nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES))
+        net(torch.zeros(1, *shape))
+        engine = Engine(net, [View(0.5), texture], n_samples=ROWS, n_classes=CLASSES)
+        batch = engine.start_step(
+            torch.arange(8), torch.zeros(8, *shape), torch.arange(8) % CLASSES
+        )
+        engine.loss(batch, net(batch.inputs))
+        assert texture.resting and (batch.signals["conflict"] == 0.25).all()
+
+
+def test_bad_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="sure is 0"):
+        TextureScore(sure=0)
+    with pytest.raises(ValueError, match="Blind has no class posteriors.*use Discriminant"):
+        TextureScore(Blind())
+    with pytest.raises(ValueError, match="least is 0"):
+        TextureScore(least=0)
