@@ -10,7 +10,7 @@ from torch import Tensor
 
 from online_debias.batch import Batch
 from online_debias.detectors import PartViews
-from online_debias.detectors.posterior import seen_class
+from online_debias.detectors.posterior import likely_class
 from online_debias.run import Run
 
 from .detecting import Detecting
@@ -97,7 +97,7 @@ class PartScore(Detecting):
         if self.detector.ready:
             rows = silent.expand(len(batch))
             batch.replace(score_signal, torch.where(batch.mixed, 0.0, score), rows)
-            seen = seen_class(posterior, batch.targets, score)
+            seen = likely_class(posterior, batch.targets, score)
             batch.replace(group_signal, torch.where(batch.mixed, batch.targets, seen), rows)
         self.run.record("shortcut/part_found", float(self.detector.ready))
 

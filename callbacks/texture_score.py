@@ -10,7 +10,7 @@ from torch import Tensor
 
 from online_debias.batch import Batch
 from online_debias.detectors import Detector, Discriminant
-from online_debias.detectors.posterior import seen_class
+from online_debias.detectors.posterior import likely_class
 from online_debias.functional.agreement import agreement
 from online_debias.functional.texture import texture
 from online_debias.run import Run
@@ -30,11 +30,11 @@ class TextureScore(Detecting):
     varied, not mixed, and not by the network, so that it stays as it is while the network is
     debiased. A loader that varies images should leave them as they are for this.
 
-    Both views are watched from the row `least / 2` on, and compared from `least` on: how much
-    better than by chance they tell the class, class by class. If the published one is not `sure`,
-    and texture tells more, its score and bias value stand wherever the signals are not withheld. At
-    the end of that epoch this stands for good; if texture was of no use, it rests from then on, and
-    costs nothing.
+    Both views are watched from the row `least / 2` on, and compared from `least` on, when `Abstain`
+    has seen whether the model follows the published one: how much better than by chance they tell
+    the class, class by class. If the published view is not `sure`, and texture tells more, its
+    score and bias value stand wherever the signals are not withheld. At the end of that epoch this
+    stands for good; if texture was of no use, it rests from then on, and costs nothing.
 
     Outside training (`bias_view`) it says nothing, since no images are at hand there.
 
@@ -67,7 +67,7 @@ class TextureScore(Detecting):
         self,
         detector: Detector | None = None,
         sure: float = 0.75,
-        least: int = 4096,
+        least: int = 5120,
         signal: str = "conflict",
         group_signal: str = "bias_group",
         name: str | None = None,
@@ -104,13 +104,12 @@ class TextureScore(Detecting):
             return
         features = texture(images)
         self.set_up_for(features)
-        ready = self.detector.ready
         score, posterior = self.detector.step(features, batch.targets, batch.mass)
         assert posterior is not None
-        if self.watching and ready:
+        if self.watching and self.rows >= self.least / 2:
             self._compare(batch, posterior)
         self.rows += len(batch)
-        seen = seen_class(posterior, batch.targets, torch.where(score > 0.5, score, 0.0))
+        seen = likely_class(posterior, batch.targets, score)
         values = torch.where(batch.mixed, 0.0, score), torch.where(batch.mixed, batch.targets, seen)
         for signal, value in zip(self.restates, values, strict=True):
             rows = self.speaks.expand(len(batch))
@@ -126,7 +125,7 @@ class TextureScore(Detecting):
             self.resting = not bool(self.speaks)
 
     def findings(self) -> dict[str, float | str]:
-        """Return whether texture spoke and what share of the rows it holds to be conflicting."""
+        """Return how well texture tells the class, if better than the view, for results.json."""
         if self.resting or self.watching:
             return {}
         return {"shortcut_texture": round(float(self.evidence[1]), 4)}
@@ -137,8 +136,6 @@ class TextureScore(Detecting):
         return agreement(self.right, self.seen.expand_as(self.right))
 
     def _compare(self, batch: Batch, posterior: Tensor) -> None:
-        if self.rows < self.least // 2:
-            return
         told = torch.stack([batch.published[self.restates[1]], posterior.argmax(1)])
         mass = batch.mass
         self.right.index_add_(1, batch.targets, (told == batch.targets) * mass)
@@ -156,7 +153,5 @@ class TextureScore(Detecting):
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Go on; the detector's buffers are loaded after this."""
         super().set_extra_state(state)
-        self.rows, self.watching, self.resting = (
-            state["rows"],
-            *map(bool, (state["watching"], state["resting"])),
-        )
+        self.rows = state["rows"]
+        self.watching, self.resting = bool(state["watching"]), bool(state["resting"])

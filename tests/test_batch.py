@@ -106,11 +106,13 @@ def test_a_loss_term_that_is_not_a_scalar_is_refused(batch: Batch, shape: tuple[
 
 def test_appended_rows_keep_what_they_vary_and_count_as_mixed(batch: Batch) -> None:
     batch.targets, batch.rate = torch.tensor([3, 1, 4, 1]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    batch.originals = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 8, 8)
     batch.append(torch.tensor([2, 0]), torch.ones(2, 3, 8, 8))
     assert batch.index.tolist() == [0, 1, 2, 3, 2, 0] and batch.targets.tolist()[4:] == [4, 3]
     assert batch.rate.tolist()[4:] == [3.0, 1.0]
     assert batch.mixed.tolist() == [False] * 4 + [True] * 2
     assert batch.inputs[4:].eq(1).all() and not batch.inputs[:4].any()
+    assert batch.originals[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 2, 0]
 
 
 def test_logits_are_shifted_with_the_graph_and_once_a_name(batch: Batch) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor
@@ -56,29 +54,6 @@ def test_a_block_is_told_by_its_own_trees_alone() -> None:
         alone = single.posterior(x[:, features(block)])
         torch.testing.assert_close(found[:, block], alone)
     torch.testing.assert_close(found.mean(1), both.posterior(x))
-
-
-@pytest.mark.parametrize("kept", [[1], [2, 0], [0, 1, 2]])
-def test_blocks_that_are_kept_go_on_as_before(kept: list[int]) -> None:
-    """Against the forest that kept all of them, in the middle of a window."""
-    x, y = drawn(800)
-    whole = make()
-    whole.learn(x[:400], y[:400], torch.ones(400))
-    whole.block_step(x[400:440], y[400:440], torch.ones(40), rows=40)
-    few = copy.deepcopy(whole)
-    few.keep(kept)
-    assert few.reference.shape == (16, 5 * len(kept), CLASSES)
-    mine = torch.cat([torch.arange(BLOCKS * WIDTH)[features(block)] for block in kept])
-    for start in range(440, 800, 40):
-        rows = slice(start, start + 40)
-        all_of_it = whole.block_step(x[rows], y[rows], torch.ones(40), rows=40)
-        found = few.block_step(x[rows][:, mine], y[rows], torch.ones(40), rows=40)
-        torch.testing.assert_close(found, all_of_it[:, kept])
-        if whole.due:
-            assert few.due
-            whole.fold()
-            few.fold()
-    assert float(found.std()) > 0.01
 
 
 def test_what_does_not_come_in_blocks_is_refused() -> None:

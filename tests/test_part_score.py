@@ -96,12 +96,14 @@ def test_it_looks_after_a_silent_epoch_and_speaks_after_it_found_a_part() -> Non
     for batch in (*silent, *looking):
         assert bool(batch.silent("conflict")) and not batch.signals["conflict"].any()
     assert all(set(batch.features) == {"parts"} for batch in looking)
+    assert all(bool(batch.silent("conflict")) for batch in speaking[:1])  # a window comes first
+    speaking = speaking[5:]
     scores = torch.cat([batch.signals["conflict"] for batch in speaking])
     groups = torch.cat([batch.signals["bias_group"] for batch in speaking])
-    found, conflicting = scores > 0.5, loop.conflicting
+    found, conflicting = scores > 0.5, loop.conflicting[500:]
     assert (found & conflicting).sum() > 0.9 * conflicting.sum()
     assert (found & ~conflicting).sum() < 0.02 * len(found)
-    assert (groups != loop.y)[conflicting].float().mean() > 0.9
+    assert torch.equal(groups != loop.y[500:], found)
     for batch in speaking:
         assert bool(batch.known("conflict").all()) and not bool(batch.silent("bias_group"))
         assert torch.equal(batch.published["conflict"], batch.signals["conflict"])
@@ -191,7 +193,7 @@ def test_it_tells_what_other_images_show_once_it_speaks() -> None:
     loop = Loop()
     features = {"parts": loop.x[:200].flatten(1)}
     assert loop.engine.bias_view(features) is None
-    for _ in range(2):
+    for _ in range(3):
         loop.epoch()
     shown = loop.engine.bias_view(features)
     assert shown is not None

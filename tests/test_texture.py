@@ -12,7 +12,12 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from online_debias.detectors import Discriminant
-from online_debias.functional.conflict_share import conflict_probability, label_likelihood
+from online_debias.functional.conflict_share import (
+    conflict_probability,
+    label_likelihood,
+    probability_score,
+)
+from online_debias.functional.draw_share import SHARPNESS, draw_share
 from online_debias.functional.texture import FLAT, bands, cosines, texture
 from tests.no_sync import NoSync
 
@@ -119,6 +124,16 @@ def test_bounds_of_a_view_are_borne() -> None:
     assert conflict_probability(own, share, 10).tolist() == [1.0, 0.0]
 
 
+def test_rows_are_drawn_in_proportion_to_their_probability() -> None:
+    probability = torch.tensor([0.0, 1e-4, 0.02, 0.3, 0.5, 0.9, 1.0], dtype=torch.float64)
+    score = probability_score(probability)
+    assert score[0] == pytest.approx(0) and score[4] == 0.5 and score[-1] == pytest.approx(1)
+    one = torch.zeros(7, dtype=torch.long)
+    factor = draw_share(score, one, 1, share=0.999999, sharpness=SHARPNESS)
+    drawn = (factor / factor.sum())[1:-1]
+    torch.testing.assert_close(drawn, probability[1:-1] / probability.sum(), rtol=1e-4, atol=1e-6)
+
+
 # The detector.
 
 CLASSES, WIDTH = 5, 6
@@ -160,7 +175,7 @@ def test_posteriors_are_those_of_a_discriminant_analysis_at_their_temperature() 
 def test_the_mean_score_is_the_share_of_conflicting_rows(share: float) -> None:
     x, y, conflicting = rows(20_000, 5.0, share)
     detector, scores = learned(x, y)
-    late, truly = scores[4000:], conflicting[4000:].float()
+    late, truly = torch.sigmoid(24 * (scores[4000:] - 0.5)), conflicting[4000:].float()
     assert float(detector.conflicting) == pytest.approx(share, rel=0.25)
     assert float(late.mean()) == pytest.approx(float(truly.mean()), rel=0.1)
     assert roc_auc_score(truly, late) > 0.99

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -89,23 +87,6 @@ class BlockTrees(HalfSpaceTrees):
         posteriors = self._by_block(leaf)
         self._learn(x, leaf, self._groups(targets), mass.float(), rows)
         return posteriors
-
-    @torch.no_grad()
-    def keep(self, blocks: Sequence[int]) -> None:
-        """Go on with these blocks alone: the trees of the others are given back.
-
-        Rows come with the features of these only from now on, in this order.
-        """
-        index = torch.tensor(blocks, device=self.open.device)[:, None]
-        trees, width = self.n_trees // self.blocks, self.n_features // self.blocks
-        tree, feature = (
-            (index * each + torch.arange(each, device=index.device)).flatten()
-            for each in (trees, width)
-        )
-        self.open, self.reference = self.open[:, tree], self.reference[:, tree]
-        self.forest.keep(tree, feature)
-        self.blocks, self.n_trees, self.n_features = len(index), len(tree), len(feature)
-        self._forget_table()
 
     def _by_block(self, leaf: Tensor) -> Tensor:
         posterior = self._posterior_table().posterior(leaf.view(len(leaf) * self.blocks, -1))

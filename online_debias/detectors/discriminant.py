@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from online_debias.detectors.mahalanobis import Mahalanobis
-from online_debias.functional.conflict_share import conflict_probability, label_likelihood
+from online_debias.functional.conflict_share import (
+    conflict_probability,
+    label_likelihood,
+    probability_score,
+)
 
 _TEMPERATURES = (1.0, 1.5, 2.0, 3.0, 4.5, 6.0)
 _SHARE, _ROWS = 0.05, 500.0  # of conflicting rows, to begin with, and of how many rows that counts
@@ -20,8 +24,8 @@ class Discriminant(Mahalanobis):
     Analysis", CVPR Workshops 2020). Real features have heavier tails, so that posteriors are surer
     than they are right. Therefore they are softened by a temperature, and two things are estimated
     from rows before these are learned: the share of conflicting rows, at each temperature, and the
-    temperature at which labels are likeliest (`functional.conflict_share`). The score is the
-    probability, under both, that a row conflicts.
+    temperature at which labels are likeliest (`functional.conflict_share`). The score says how
+    probable it is, under both, that a row conflicts (`probability_score`).
 
     Where a view errs for one row in ten and one in fifty conflicts, the score of most rows that
     disagree stays below 1/2, unlike that of detectors that compare classes alone. Of a view that
@@ -87,7 +91,8 @@ class Discriminant(Mahalanobis):
 
     def _conflict(self, x: Tensor, posterior: Tensor, targets: Tensor) -> Tensor:
         own = posterior.gather(1, targets[:, None]).squeeze(1)
-        return conflict_probability(own, self.share[self.likeliest], self.n_classes)
+        share = self.share[self.likeliest]
+        return probability_score(conflict_probability(own, share, self.n_classes))
 
     def _observe(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
         if self.ready:  # judged by what was learned before

@@ -73,19 +73,6 @@ class Forest(nn.Module):
         order = torch.cat([2**k - 1 + heap_position(k) for k in range(self.height)])
         self._take(feature.T[order], threshold.T[order])
 
-    def keep(self, tree: Tensor, feature: Tensor) -> None:
-        """Give back all trees but `tree`, which split on the features `feature` alone.
-
-        Rows come with these features only from now on, in this order.
-        """
-        place = torch.zeros(self.n_features, dtype=torch.int32, device=feature.device)
-        place[feature] = torch.arange(len(feature), dtype=torch.int32, device=feature.device)
-        self.feature = place[self.feature[:, tree].long()]
-        self.threshold, self.cut = self.threshold[:, tree], self.cut[:, tree]
-        self.n_features = len(feature)
-        if self.normalizer is not None:
-            self.normalizer.keep(feature)
-
     def _take(self, feature: Tensor, threshold: Tensor) -> None:
         if self.normalizer is not None:
             threshold = torch.special.ndtri(threshold)

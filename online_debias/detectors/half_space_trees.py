@@ -123,9 +123,6 @@ class HalfSpaceTrees(Detector):
     def _start(self) -> None:
         self.rows = self.folds = 0  # rows since the last fold; folds done
         self.counted = 0  # rows whose mass was counted
-        self._forget_table()
-
-    def _forget_table(self) -> None:
         self._table: MassTable | PosteriorTable | None = None
         self._stale = True  # the table is older than the reference
 

@@ -56,11 +56,6 @@ class NormalCDF(nn.Module):
         for value in self.additive().values():
             value.zero_()
 
-    def keep(self, feature: Tensor) -> None:
-        """Follow the features `feature` `[K]` alone, in this order."""
-        for name in ("mean", "square", "open_sum", "open_square"):
-            setattr(self, name, getattr(self, name)[feature])
-
     def cuts(self, feature: Tensor, z: Tensor) -> Tensor:
         """Return the raw values at which `feature` (any shape, int32) has the z-scores `z`."""
         deviation = (self.square / self.mass.clamp_min(1e-30)).sqrt()

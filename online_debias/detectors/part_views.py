@@ -11,10 +11,12 @@ from torch import Tensor
 
 from online_debias.detectors.block_trees import BlockTrees
 from online_debias.detectors.detector import Detector
+from online_debias.detectors.discriminant import Discriminant
 from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
-from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
+from online_debias.detectors.groups import FEW_GROUPS, group_of
 from online_debias.detectors.part_tallies import PartTallies
-from online_debias.detectors.posterior import conflict
+
+_FOLDS = 3  # of the discriminant analysis, before it scores: a window of rows
 
 
 class PartViews(Detector):
@@ -32,9 +34,11 @@ class PartViews(Detector):
       (`functional.evenness`).
 
     The product of both is a part's evidence. `choose`, which the callback `PartScore` calls, takes
-    the parts with the most of it, if it is enough; before that every score is 0. Their trees go on,
-    those of all other parts are given back. Of fewer than five classes evenness says nothing: no
-    part is chosen.
+    the parts with the most of it, if it is enough; before that every score is 0. The trees have
+    done their work then and are given back. What the chosen parts show together is learned by a
+    discriminant analysis (`Discriminant`), which finds more of the conflicting rows; it scores once
+    it has seen a window and more. Of fewer than five classes evenness says nothing: no part is
+    chosen.
 
     Attributes:
         parts: numbers of the chosen parts, the one with the most evidence first: cells of `grids`,
@@ -50,7 +54,8 @@ class PartViews(Detector):
         slots: most parts to choose.
         margin: evidence of a further part, relative to that of the best, that is good enough.
         n_trees: trees a part.
-        height, fold, retention: of all trees; see `HalfSpaceTrees`.
+        height, retention: of all trees; see `HalfSpaceTrees`.
+        fold: rows a window, of the trees and of the discriminant analysis.
 
     Raises:
         ValueError: a setting is out of range or, in `setup`, the features come on another grid.
@@ -94,7 +99,7 @@ class PartViews(Detector):
         self.threshold, self.tells, self.least = threshold, tells, least
         self.slots, self.margin = min(slots, self.n_views), margin
         self._settings = n_trees * self.n_views, self.n_views, height, fold, retention
-        self.forest = BlockTrees(*self._settings)
+        self.forest, self.judge = BlockTrees(*self._settings), Discriminant(fold)
         self.parts: list[int] = []
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
@@ -116,12 +121,12 @@ class PartViews(Detector):
     @property
     def ready(self) -> bool:
         """Whether a score can differ from 0."""
-        return self.chosen and self.forest.ready
+        return self.chosen and self.judge.folds >= _FOLDS
 
     @property
     def due(self) -> bool:
-        """Whether the trees have a complete window."""
-        return self.forest.due
+        """Whether what learns has a complete window."""
+        return self._learner.due
 
     @property
     def evidence(self) -> Tensor:
@@ -163,13 +168,17 @@ class PartViews(Detector):
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
         self._check(x, targets)
-        return conflict(self.posterior(x), targets)
+        if not self.ready:
+            return x.new_zeros(len(x))
+        return self.judge.score(self._views(x), targets)
 
     @torch.no_grad()
     def posterior(self, x: Tensor) -> Tensor:
         """Return p(class | the chosen parts), `[B, C]`; uniform before `ready`."""
         self._check(x)
-        return self._mixed(self.forest.block_posteriors(self._views(x)))
+        if not self.ready:
+            return x.new_full((len(x), self.n_classes), 1 / self.n_classes)
+        return self.judge.posterior(self._views(x))
 
     def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
         """Add a batch to the trees, and count what the parts told of it; see `Detector.learn`."""
@@ -181,53 +190,59 @@ class PartViews(Detector):
     ) -> tuple[Tensor, Tensor | None]:
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
-        views, mass = self._views(x), mass.float()
-        groups = group_of(targets, self.n_groups, self.n_classes)
-        each = self.forest.block_step(views, groups, mass, len(x) if rows is None else rows)
-        if self.forest.ready and not self.chosen:
-            self.tallies.add(each, groups, mass)
+        found = self.score(x, targets), self.posterior(x)
+        views, mass, counted = self._views(x), mass.float(), len(x) if rows is None else rows
+        if self.chosen:
+            self.judge.learn(views, targets, mass, counted)
+        else:
+            groups = group_of(targets, self.n_groups, self.n_classes)
+            each = self.forest.block_step(views, groups, mass, counted)
+            if self.forest.ready:
+                self.tallies.add(each, groups, mass)
         if rows is None and self.due:
             self.fold()
-        posterior = self._mixed(each)
-        return conflict(posterior, targets), posterior
+        return found
 
     @torch.no_grad()
     def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
         """Let later scores and counts see what was learned; see `Detector.fold`."""
         for name, value in (statistics or {}).items():
             self.additive()[name].copy_(value)
-        self.forest.fold()
-        self.tallies.fold(self.forest.retention)
+        self._learner.fold()
+        if not self.chosen:
+            self.tallies.fold(self.forest.retention)
 
     def additive(self) -> dict[str, Tensor]:
-        """Return the open window's masses and counts."""
-        return self.forest.additive() | self.tallies.additive()
+        """Return the open window's masses, sums and counts."""
+        return self._learner.additive() | ({} if self.chosen else self.tallies.additive())
 
-    def _mixed(self, each: Tensor) -> Tensor:
-        if not self.chosen:
-            return each.new_full((len(each), self.n_classes), 1 / self.n_classes)
-        return of_classes(each.mean(1), self.n_classes)
+    @property
+    def _learner(self) -> BlockTrees | Discriminant:
+        return self.judge if self.chosen else self.forest
 
     def _views(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells).flatten(1)
 
     def _look_everywhere(self, device: torch.device | str, seed: int) -> None:
         width = map_width(self.n_features, self.side, "parts")
-        self.forest, self.parts = BlockTrees(*self._settings), []
+        self.forest, self.judge = BlockTrees(*self._settings), Discriminant(self.judge.window)
+        self.parts = []
         self.forest.setup(self.n_views * width, self.n_groups, device, seed)
         self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
 
     def _keep(self, parts: list[int]) -> None:
         self.parts = parts
         self.cells = self.cells[:, parts]
-        self.forest.keep(parts)
+        width = len(parts) * map_width(self.n_features, self.side, "parts")
+        self.forest = BlockTrees(*self._settings)  # has given its memory back
+        self.judge.setup(width, self.n_classes, self.cells.device, seed=0)  # nothing is random
 
     def get_extra_state(self) -> dict[str, list[int]]:
         """Return the chosen parts."""
         return {"parts": self.parts}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
-        """Keep the parts that were chosen; the trees are loaded after this."""
+        """Keep the parts that were chosen; what learned is loaded after this."""
         if self.chosen:
             self._look_everywhere(self.cells.device, seed=0)
         if state["parts"]:

@@ -88,3 +88,21 @@ def seen_class(posterior: Tensor, targets: Tensor, score: Tensor) -> Tensor:
         tensor([2, 0])
     """
     return torch.where(score == 0, targets, posterior.argmax(1))
+
+
+def likely_class(posterior: Tensor, targets: Tensor, score: Tensor) -> Tensor:
+    """Return the bias value of rows whose score says how probable it is that they conflict, `[B]`.
+
+    The target, unless the row is likelier to conflict than not; then the likeliest class.
+
+    Args:
+        posterior: p(class | features), `[B, C]`.
+        targets: classes `[B]` int64.
+        score: above 1/2 where that is likelier than not, `[B]`.
+
+    Example:
+        >>> posterior = torch.tensor([[0.2, 0.8]]).repeat(2, 1)
+        >>> likely_class(posterior, torch.tensor([0, 0]), torch.tensor([0.1, 0.9]))
+        tensor([0, 1])
+    """
+    return torch.where(score > 0.5, posterior.argmax(1), targets)

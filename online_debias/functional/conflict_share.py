@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor
+
+from online_debias.functional.draw_share import SHARPNESS
+
+_LEAST = 1 / (1 + math.exp(SHARPNESS / 2))  # the probability whose score is 0
 
 
 def label_likelihood(own: Tensor, share: Tensor, n_classes: int) -> Tensor:
@@ -39,3 +46,21 @@ def conflict_probability(own: Tensor, share: Tensor, n_classes: int) -> Tensor:
     """
     conflicting = share * (1 - own) / (n_classes - 1)
     return conflicting / ((1 - share) * own + conflicting).clamp_min(1e-30)
+
+
+def probability_score(probability: Tensor) -> Tensor:
+    """Return the score, in [0, 1], of rows that conflict with this probability.
+
+    It is such that `draw_share` draws rows in proportion to their probability: 1/2 at even odds,
+    and a 24th more for every unit of the log-odds. So are moving averages those of log-odds. To
+    draw the likely ones alone would show few rows too often, where a view is not sure of many.
+
+    Args:
+        probability: in [0, 1], any shape.
+
+    Example:
+        >>> probability_score(torch.tensor([0.0, 0.1, 0.5, 1.0]))
+        tensor([0.0000, 0.4084, 0.5000, 1.0000])
+    """
+    score: Tensor = 0.5 + torch.logit(probability, _LEAST) / SHARPNESS
+    return score.clamp(0, 1)  # rounding may leave it
