@@ -86,23 +86,47 @@ class Discriminant(Mahalanobis):
         """Return the classes' open sums and masses, the pooled sum of products, and tallies."""
         return super().additive() | {"tally": self.open_tally}
 
-    def _nearness(self, x: Tensor) -> Tensor:
-        return self._softened(x, self.temperature[self.likeliest])[0]
+    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
+        """Add a batch to the open sums, and judge it for the tallies; see `Detector.learn`."""
+        self.step(x, targets, mass, rows)
 
-    def _conflict(self, x: Tensor, posterior: Tensor, targets: Tensor) -> Tensor:
+    @torch.no_grad()
+    def step(
+        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Score a batch, then learn it; see `Detector.step`."""
+        self._check(x, targets, mass)
+        with self._single():
+            x, mass = x.float(), mass.float()
+            each = self._softened(x)
+            found = self._told(each, targets)
+            if self.ready:  # judged by what was learned before
+                self._count(each, targets, mass)
+            self._observe(x, targets, mass)
+        self.rows += len(x) if rows is None else rows
+        if rows is None and self.due:
+            self.fold()
+        return found
+
+    def _judge(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self._told(self._softened(x), targets)
+
+    def _nearness(self, x: Tensor) -> Tensor:
+        return self._softened(x).index_select(0, self.likeliest).squeeze(0)
+
+    def _told(self, each: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        posterior = each.index_select(0, self.likeliest).squeeze(0)
         own = posterior.gather(1, targets[:, None]).squeeze(1)
         share = self.share[self.likeliest]
-        return probability_score(conflict_probability(own, share, self.n_classes))
+        score = probability_score(conflict_probability(own, share, self.n_classes))
+        return torch.where(self.seen[targets], score, 0.0), posterior
 
-    def _observe(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
-        if self.ready:  # judged by what was learned before
-            each = self._softened(self._whole(x), self.temperature)
-            own = each.gather(2, targets.expand(len(each), -1)[..., None]).squeeze(2)
-            share, counts = self.share[:, None], mass * self.seen[targets]
-            conflicts = conflict_probability(own, share, self.n_classes)
-            likely = label_likelihood(own, share, self.n_classes).clamp_min(1e-30).log()
-            self.open_tally += torch.stack([conflicts, torch.ones_like(own), likely]) @ counts
-        super()._observe(x, targets, mass)
+    def _count(self, each: Tensor, targets: Tensor, mass: Tensor) -> None:
+        own = each.gather(2, targets.expand(len(each), -1)[..., None]).squeeze(2)
+        share, counts = self.share[:, None], mass * self.seen[targets]
+        conflicts = conflict_probability(own, share, self.n_classes)
+        likely = label_likelihood(own, share, self.n_classes).clamp_min(1e-30).log()
+        self.open_tally += torch.stack([conflicts, torch.ones_like(own), likely]) @ counts
 
     def _close(self) -> None:
         super()._close()
@@ -110,9 +134,9 @@ class Discriminant(Mahalanobis):
         conflicts, mass = self.tally[0] + _SHARE * _ROWS, self.tally[1] + _ROWS
         self.share.copy_((conflicts / mass).clamp(1e-4, 0.5))
 
-    def _softened(self, x: Tensor, temperature: Tensor) -> Tensor:
-        """Posteriors `[T, B, C]`; uniform while no class is known."""
-        distance = self._distance(x).masked_fill(~self.seen, torch.inf)
+    def _softened(self, x: Tensor) -> Tensor:
+        """Posteriors at each temperature, `[T, B, C]`; uniform while no class is known."""
+        distance = self._distance(self._whole(x)).masked_fill(~self.seen, torch.inf)
         nearest = distance.amin(1, keepdim=True)
         farther = (distance - nearest).nan_to_num(nan=0.0, posinf=torch.inf)
-        return (-farther / (2 * temperature[:, None, None])).softmax(2)
+        return (-farther / (2 * self.temperature[:, None, None])).softmax(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -23,6 +24,13 @@ def cosines(n: int, device: torch.device | str) -> Tensor:
     return torch.cat([basis[:1] / math.sqrt(2), basis[1:]])
 
 
+@cache
+def _filters(channels: int, side: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Transforms of a pixel's colours and of a patch's brightness."""
+    wave = cosines(side, device)
+    return cosines(channels, device), torch.kron(wave, wave)
+
+
 def bands(images: Tensor, side: int = 4) -> Tensor:
     """Return frequency bands, `[B, places, side**2 + C - 1]`, on a grid over the images.
 
@@ -37,10 +45,9 @@ def bands(images: Tensor, side: int = 4) -> Tensor:
     """
     rows, channels = images.shape[:2]
     step = max(2, min(images.shape[2:]) // 32)
-    colour, wave = (cosines(n, images.device) for n in (channels, side))
+    colour, patch = _filters(channels, side, images.device)
     pixels = images.float().movedim(1, 3)
     patches = (pixels @ colour[0]).unfold(1, side, step).unfold(2, side, step)
-    patch = torch.kron(wave, wave)
     bright = patches.reshape(rows, -1, side**2) @ patch.T
     (height, width), middle = patches.shape[1:3], (side - 1) // 2
     middles = pixels[:, middle::step, middle::step][:, :height, :width]
