@@ -40,6 +40,7 @@ GROUPS = {
     "Finding conflicting training images": {
         ("train", "shortcut/evidence"): "evidence of a shortcut",
         ("train", "shortcut/followed"): "what contradicts it, but the model sides with it",
+        ("train", "shortcut/texture"): "evidence that the texture of the images is one",
         ("train", "shortcut/part"): "evidence that a part of the images is one",
         ("train", "detect/share_flagged"): "share with a score above ½",
         ("train", "noise/share"): "share suspected of a wrong label",
