@@ -153,6 +153,20 @@ def test_a_part_that_shows_another_thing_is_found_and_scored_by(seed: int) -> No
     assert parts.choose()  # it stays so, whatever is asked again
 
 
+def test_of_wide_features_a_sketch_is_judged_and_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("online_debias.detectors.part_views._WIDEST", 6)
+    parts, loaded = make(), make()
+    x, y, conflicting = drawn("bias")
+    feed(parts, x, y)
+    assert parts.choose() and parts.judge.n_features == 6
+    scores = feed(parts, x[:6000], y[:6000])
+    assert roc_auc_score(conflicting[1000:6000], scores[1000:]) > 0.95
+    loaded.load_state_dict(copy.deepcopy(parts.state_dict()))
+    assert torch.equal(feed(loaded, x[6000:], y[6000:]), feed(parts, x[6000:], y[6000:]))
+
+
 @pytest.mark.parametrize("kind", ["hard", "noise"])
 @pytest.mark.parametrize("seed", range(2))
 def test_hard_images_and_wrong_labels_are_no_part(kind: str, seed: int) -> None:

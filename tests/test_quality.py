@@ -18,8 +18,6 @@ from tests.conftest import BENCHMARKS, script
 COMPARISONS = sorted((BENCHMARKS / "quality").glob("*.yaml"))
 
 
-
-
 @pytest.fixture
 def quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.chdir(tmp_path)

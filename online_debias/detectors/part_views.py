@@ -15,8 +15,10 @@ from online_debias.detectors.discriminant import Discriminant
 from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
 from online_debias.detectors.groups import FEW_GROUPS, group_of
 from online_debias.detectors.part_tallies import PartTallies
+from online_debias.seeds import generator
 
 _FOLDS = 3  # of the discriminant analysis, before it scores: a window of rows
+_WIDEST = 256  # features of it; more are projected at random, since a covariance is their square
 
 
 class PartViews(Detector):
@@ -70,6 +72,7 @@ class PartViews(Detector):
     """
 
     cells: Tensor
+    sketch: Tensor | None
     has_posterior = True
     least_classes = 5  # of fewer, the neighbours of a hard class are nearly all there are
 
@@ -101,6 +104,7 @@ class PartViews(Detector):
         self._settings = n_trees * self.n_views, self.n_views, height, fold, retention
         self.forest, self.judge = BlockTrees(*self._settings), Discriminant(fold)
         self.parts: list[int] = []
+        self.register_buffer("sketch", None, persistent=False)
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
         """Begin to look; see `Detector.setup`.
@@ -109,7 +113,7 @@ class PartViews(Detector):
             ValueError: the features are no map on the grid.
         """
         super().setup(n_features, n_classes, device, seed)
-        self.n_groups = min(n_classes, FEW_GROUPS)
+        self.n_groups, self._seed = min(n_classes, FEW_GROUPS), seed
         self._look_everywhere(device, seed)
         self.tallies = PartTallies(self.n_views, self.n_groups, device)
 
@@ -168,17 +172,13 @@ class PartViews(Detector):
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
         self._check(x, targets)
-        if not self.ready:
-            return x.new_zeros(len(x))
-        return self.judge.score(self._views(x), targets)
+        return self.judge.score(self._judged(x), targets) if self.ready else x.new_zeros(len(x))
 
     @torch.no_grad()
     def posterior(self, x: Tensor) -> Tensor:
         """Return p(class | the chosen parts), `[B, C]`; uniform before `ready`."""
         self._check(x)
-        if not self.ready:
-            return x.new_full((len(x), self.n_classes), 1 / self.n_classes)
-        return self.judge.posterior(self._views(x))
+        return self.judge.posterior(self._judged(x)) if self.ready else self._unknown(x)
 
     def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
         """Add a batch to the trees, and count what the parts told of it; see `Detector.learn`."""
@@ -190,18 +190,19 @@ class PartViews(Detector):
     ) -> tuple[Tensor, Tensor | None]:
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
-        found = self.score(x, targets), self.posterior(x)
-        views, mass, counted = self._views(x), mass.float(), len(x) if rows is None else rows
+        mass, counted = mass.float(), len(x) if rows is None else rows
+        found = None
         if self.chosen:
-            self.judge.learn(views, targets, mass, counted)
+            judged = self.judge.step(self._judged(x), targets, mass, counted)
+            found = judged if self.ready else None
         else:
             groups = group_of(targets, self.n_groups, self.n_classes)
-            each = self.forest.block_step(views, groups, mass, counted)
+            each = self.forest.block_step(self._views(x), groups, mass, counted)
             if self.forest.ready:
                 self.tallies.add(each, groups, mass)
         if rows is None and self.due:
             self.fold()
-        return found
+        return found or (x.new_zeros(len(x)), self._unknown(x))
 
     @torch.no_grad()
     def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
@@ -223,10 +224,17 @@ class PartViews(Detector):
     def _views(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells).flatten(1)
 
+    def _judged(self, x: Tensor) -> Tensor:
+        views = self._views(x)
+        return views if self.sketch is None else views @ self.sketch
+
+    def _unknown(self, x: Tensor) -> Tensor:
+        return x.new_full((len(x), self.n_classes), 1 / self.n_classes)
+
     def _look_everywhere(self, device: torch.device | str, seed: int) -> None:
         width = map_width(self.n_features, self.side, "parts")
         self.forest, self.judge = BlockTrees(*self._settings), Discriminant(self.judge.window)
-        self.parts = []
+        self.parts, self.sketch = [], None
         self.forest.setup(self.n_views * width, self.n_groups, device, seed)
         self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
 
@@ -235,7 +243,12 @@ class PartViews(Detector):
         self.cells = self.cells[:, parts]
         width = len(parts) * map_width(self.n_features, self.side, "parts")
         self.forest = BlockTrees(*self._settings)  # has given its memory back
-        self.judge.setup(width, self.n_classes, self.cells.device, seed=0)  # nothing is random
+        device, narrow = self.cells.device, min(width, _WIDEST)
+        self.judge.setup(narrow, self.n_classes, device, seed=0)  # nothing is random
+        if narrow < width:
+            stream = generator("cpu", self._seed, "part_views")
+            sketch = torch.randn(width, narrow, generator=stream) / math.sqrt(narrow)
+            self.sketch = sketch.to(device)
 
     def get_extra_state(self) -> dict[str, list[int]]:
         """Return the chosen parts."""
