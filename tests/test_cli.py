@@ -76,7 +76,7 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
     last = [r["value"] for r in rows if (r["split"], r["name"]) == ("test", "accuracy_unbiased")]
     assert float(last[-1]) == results["accuracy_unbiased"]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["method"] == "online" and len(config["callbacks"]) == 8
+    assert config["method"] == "online" and len(config["callbacks"]) == 9
     assert "online" in capsys.readouterr().out
 
 
@@ -401,6 +401,6 @@ def test_a_list_of_callbacks_stands_in_place_of_the_recipes(tmp_path: Path) -> N
         assert settings.method == "online"
         assert [callback.least_rate for callback in settings.callbacks] == [0.0]
     recipe = config.parse(["--method", "online"])[0].callbacks
-    assert len(recipe) == 8 and recipe[0].least_rate == 2.0
+    assert len(recipe) == 9 and recipe[0].least_rate == 2.0
     longer = config.parse(["--method", "online", "--callbacks+", json.dumps(entry)])[0].callbacks
     assert [callback.least_rate for callback in (longer[0], longer[-1])] == [2.0, 0.0]
