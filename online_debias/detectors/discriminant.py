@@ -37,10 +37,7 @@ class Discriminant(Mahalanobis):
             the logarithm of how likely their labels are.
 
     Args:
-        fold: rows a window; the first windows are shorter.
-        retention: what past windows count for after a fold, in [0, 1).
-        shrinkage: how many rows a feature, all of them uncorrelated, the correlations start from;
-            above 0.
+        fold, retention, shrinkage: see `Mahalanobis`.
 
     Raises:
         ValueError: if a setting is out of range or, in `setup`, there is one class only.
@@ -86,40 +83,28 @@ class Discriminant(Mahalanobis):
         """Return the classes' open sums and masses, the pooled sum of products, and tallies."""
         return super().additive() | {"tally": self.open_tally}
 
-    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
-        """Add a batch to the open sums, and judge it for the tallies; see `Detector.learn`."""
-        self.step(x, targets, mass, rows)
+    def _take(self, x: Tensor, targets: Tensor, mass: Tensor) -> tuple[Tensor, Tensor]:
+        whole = self._whole(x)
+        each = self._softened(whole)
+        posterior = self._at_likeliest(each)
+        score = self._scored(whole, posterior, targets)
+        if self.ready:  # judged by what was learned before
+            self._count(each, targets, mass)
+        super()._observe(x, targets, mass)
+        return score, posterior
 
-    @torch.no_grad()
-    def step(
-        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Score a batch, then learn it; see `Detector.step`."""
-        self._check(x, targets, mass)
-        with self._single():
-            x, mass = x.float(), mass.float()
-            each = self._softened(x)
-            found = self._told(each, targets)
-            if self.ready:  # judged by what was learned before
-                self._count(each, targets, mass)
-            self._observe(x, targets, mass)
-        self.rows += len(x) if rows is None else rows
-        if rows is None and self.due:
-            self.fold()
-        return found
-
-    def _judge(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self._told(self._softened(x), targets)
+    def _observe(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
+        self._take(x, targets, mass)  # the tallies are of judged rows
 
     def _nearness(self, x: Tensor) -> Tensor:
-        return self._softened(x).index_select(0, self.likeliest).squeeze(0)
+        return self._at_likeliest(self._softened(x))
 
-    def _told(self, each: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        posterior = each.index_select(0, self.likeliest).squeeze(0)
+    def _at_likeliest(self, each: Tensor) -> Tensor:
+        return each.index_select(0, self.likeliest).squeeze(0)
+
+    def _conflict(self, x: Tensor, posterior: Tensor, targets: Tensor) -> Tensor:
         own = posterior.gather(1, targets[:, None]).squeeze(1)
-        share = self.share[self.likeliest]
-        score = probability_score(conflict_probability(own, share, self.n_classes))
-        return torch.where(self.seen[targets], score, 0.0), posterior
+        return probability_score(conflict_probability(own, self.conflicting, self.n_classes))
 
     def _count(self, each: Tensor, targets: Tensor, mass: Tensor) -> None:
         own = each.gather(2, targets.expand(len(each), -1)[..., None]).squeeze(2)
@@ -135,8 +120,8 @@ class Discriminant(Mahalanobis):
         self.share.copy_((conflicts / mass).clamp(1e-4, 0.5))
 
     def _softened(self, x: Tensor) -> Tensor:
-        """Posteriors at each temperature, `[T, B, C]`; uniform while no class is known."""
-        distance = self._distance(self._whole(x)).masked_fill(~self.seen, torch.inf)
+        """Posteriors of finite rows at each temperature, `[T, B, C]`; uniform at first."""
+        distance = self._distance(x).masked_fill(~self.seen, torch.inf)
         nearest = distance.amin(1, keepdim=True)
         farther = (distance - nearest).nan_to_num(nan=0.0, posinf=torch.inf)
         return (-farther / (2 * self.temperature[:, None, None])).softmax(2)
