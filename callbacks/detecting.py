@@ -1,15 +1,18 @@
-"""What callbacks share that have a detector: its set-up, once features are seen."""
+"""What callbacks share that have a detector: its set-up, and what it says in signals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from online_debias import seeds
+from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.detectors import Detector
+from online_debias.detectors.posterior import likely_class
 
 
 class Detecting(Callback):
@@ -28,6 +31,14 @@ class Detecting(Callback):
         """Make the detector's buffers for features `[B, D]`, unless it has some."""
         if not self.detector.n_features:
             self._set_up(features.shape[1])
+
+    def replacements(self, batch: Batch, score: Tensor, posterior: Tensor) -> tuple[Tensor, Tensor]:
+        """Return score and bias value, each `[B]`, to restate or replace signals by.
+
+        Mixed rows count as not conflicting.
+        """
+        seen = likely_class(posterior, batch.targets, score)
+        return torch.where(batch.mixed, 0.0, score), torch.where(batch.mixed, batch.targets, seen)
 
     def _set_up(self, n_features: int) -> None:
         run = self.run

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from online_debias.batch import Batch
 from online_debias.detectors import PartViews
-from online_debias.detectors.posterior import likely_class
 from online_debias.run import Run
 
 from .detecting import Detecting
@@ -79,8 +78,7 @@ class PartScore(Detecting):
 
     def on_features(self, batch: Batch) -> None:
         """Score, learn, and speak where the signals are withheld."""
-        score_signal, group_signal = self.replaces
-        silent = batch.silent(score_signal)
+        silent = batch.silent(self.replaces[0])
         self.silent.copy_(silent)
         if not self.working:
             return
@@ -95,10 +93,9 @@ class PartScore(Detecting):
         score, posterior = self.detector.step(features, batch.targets, mass)
         assert posterior is not None
         if self.detector.ready:
-            rows = silent.expand(len(batch))
-            batch.replace(score_signal, torch.where(batch.mixed, 0.0, score), rows)
-            seen = likely_class(posterior, batch.targets, score)
-            batch.replace(group_signal, torch.where(batch.mixed, batch.targets, seen), rows)
+            rows, values = silent.expand(len(batch)), self.replacements(batch, score, posterior)
+            for signal, value in zip(self.replaces, values, strict=True):
+                batch.replace(signal, value, rows)
         self.run.record("shortcut/part_found", float(self.detector.ready))
 
     def on_epoch_end(self, run: Run) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from online_debias.batch import Batch
 from online_debias.detectors import Detector, Discriminant
-from online_debias.detectors.posterior import likely_class
 from online_debias.functional.agreement import agreement
 from online_debias.functional.texture import texture
 from online_debias.run import Run
@@ -109,8 +108,7 @@ class TextureScore(Detecting):
         if self.watching and self.rows >= self.least / 2:
             self._compare(batch, posterior)
         self.rows += len(batch)
-        seen = likely_class(posterior, batch.targets, score)
-        values = torch.where(batch.mixed, 0.0, score), torch.where(batch.mixed, batch.targets, seen)
+        values = self.replacements(batch, score, posterior)
         for signal, value in zip(self.restates, values, strict=True):
             rows = self.speaks.expand(len(batch))
             if signal in batch.withheld:
