@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks import recorrupted
 from online_debias import data as package
 from online_debias.data import (
     BAR,
@@ -362,6 +363,22 @@ def test_each_image_has_the_corruption_of_its_bias(tmp_path: Path) -> None:
     other = CorruptedCIFAR10(tmp_path, skew=0.2, severity=2, seed=1).train()
     assert not torch.equal(train.images, other.images) and labels(train) == labels(other)
     assert len(source.test()) == 20 and source.validation() is None
+
+
+def test_settings_are_chosen_by_training_images_that_nobody_trains_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, targets = write_binary(tmp_path)
+    monkeypatch.setattr(recorrupted, "ROWS", slice(60, 100))
+    chosen_by = recorrupted.RecorruptedCIFAR10(tmp_path, skew=0.2, n_train=60)
+    held_out, train = chosen_by.test(), chosen_by.train()
+    assert held_out.bias is not None and torch.equal(held_out.targets, targets[60:])
+    assert torch.equal(held_out.bias, cumulative_biases(targets[60:], 10, 0.9))  # each alike
+    rows = held_out.bias == list(CORRUPTIONS).index("brightness")
+    wanted = corrupt(pixels[60:][rows], "brightness", 5, torch.Generator())
+    assert rows.any() and torch.equal(held_out.images[rows], wanted)
+    plain = CorruptedCIFAR10(tmp_path, skew=0.2, n_train=60).train()
+    assert torch.equal(train.images, plain.images)
 
 
 def test_corrupted_cifar_is_read_as_released(tmp_path: Path) -> None:

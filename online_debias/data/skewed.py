@@ -68,7 +68,7 @@ class Skewed(Source):
             return self._listed("train", self._share, self.n_train)
         if self._folder is None:
             total = len(self._plain_targets("train"))
-            return self._build("train", slice(0, _check(self.n_train, total)))
+            return self._build("train", slice(0, _check(self.n_train, total)), self.skew)
         everything = read_arrays(self._folder, "train", self.classes)
         rows = self._order(len(everything))[: _check(self.n_train, len(everything))]
         return _take(everything, rows.sort().values)
@@ -86,7 +86,9 @@ class Skewed(Source):
             total = len(self._plain_targets("train"))
             left = min(total - _check(self.n_train, total), VALIDATION_AT_MOST)
             rows = slice(total - left, total)
-            return self._build("validation", rows) if left >= VALIDATION_AT_LEAST else None
+            if left < VALIDATION_AT_LEAST:
+                return None
+            return self._build("validation", rows, self.skew)
         everything = read_arrays(self._folder, "train", self.classes)
         chosen = self._order(len(everything))[_check(self.n_train, len(everything)) :]
         if len(chosen) < VALIDATION_AT_LEAST:
@@ -99,7 +101,7 @@ class Skewed(Source):
             return self._listed("test", self._share, None)
         if self._folder is not None:
             return read_arrays(self._folder, "valid", self.classes)
-        return self._build("test", slice(None))
+        return self._build("test", slice(None), self._unbiased)
 
     def _listed(self, split: str, share: Path, n: int | None) -> Images:
         listing = list_pct(self.root, share, split, self.classes)
@@ -111,11 +113,14 @@ class Skewed(Source):
         rows = self._order(len(listing.paths))[: _check(n, len(listing.paths))].sort().values
         return load(self.root, listing.rows(rows.tolist()), self.side)
 
-    def _build(self, split: str, rows: slice) -> Images:
-        test = split == "test"
-        name = "test" if test else "train"
+    @property
+    def _unbiased(self) -> float:
+        """The skew at which each bias is as frequent as any other."""
+        return 1 - 1 / len(self.classes)
+
+    def _build(self, split: str, rows: slice, skew: float) -> Images:
+        name = "test" if split == "test" else "train"
         targets = self._plain_targets(name)[rows]
-        skew = 1 - 1 / len(self.classes) if test else self.skew
         bias = cumulative_biases(targets, len(self.classes), skew)
         images = self._add_bias(self._plain_images(name, rows), bias, split)
         return Images(images, targets, bias, self.classes)
