@@ -69,7 +69,7 @@ class CrossBiasMix(Callback):
         mixes &= torch.rand(len(batch), generator=stream, device=mixes.device) < self.probability
         share = symmetric_beta(len(batch), self.concentration, stream)
         share = torch.where(mixes, share, 1.0).view(-1, *[1] * (batch.inputs.ndim - 1))
-        batch.inputs = torch.lerp(take_rows(batch.inputs, partner), batch.inputs, share)
+        batch.inputs = take_rows(batch.inputs, partner).lerp_(batch.inputs, share)
         batch.mixed = batch.mixed | mixes
         self.run.record("mix/share", mixes.float().mean())
 
