@@ -66,3 +66,24 @@ def cell_means(x: Tensor, cells: Tensor) -> Tensor:
     """
     means = x.float().reshape(-1, len(cells)) @ cells
     return means.view(len(x), -1, cells.shape[1]).transpose(1, 2).contiguous()
+
+
+def named_place(share: Tensor) -> str:
+    """Return where on a map most of `share` `[side, side]` is, for people; the host waits for it.
+
+    Args:
+        share: parts of a whole, `side` even.
+
+    Example:
+        >>> share = torch.zeros(4, 4)
+        >>> share[0, 2:] = 0.5
+        >>> named_place(share), named_place(share.T.flip(1)), named_place(torch.ones(4, 4))
+        ('top right', 'bottom right', 'middle')
+    """
+    words = []
+    for axis, (before, after) in ((1, ("top", "bottom")), (0, ("left", "right"))):
+        half = share.sum(axis).view(2, -1).sum(1)
+        more = float((half[0] - half[1]) / half.sum().clamp_min(1e-12))
+        if abs(more) > 1 / 3:
+            words.append(before if more > 0 else after)
+    return " ".join(words) or "middle"

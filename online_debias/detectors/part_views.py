@@ -12,7 +12,13 @@ from torch import Tensor
 from online_debias.detectors.block_trees import BlockTrees
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.discriminant import Discriminant
-from online_debias.detectors.grid import cell_means, check_grids, grid_cells, map_width
+from online_debias.detectors.grid import (
+    cell_means,
+    check_grids,
+    grid_cells,
+    map_width,
+    named_place,
+)
 from online_debias.detectors.groups import FEW_GROUPS, group_of
 from online_debias.detectors.part_tallies import PartTallies
 from online_debias.seeds import generator
@@ -145,14 +151,7 @@ class PartViews(Detector):
     @property
     def place(self) -> str:
         """Where in the image the chosen parts are, such as "top left"."""
-        share = self.cells.mean(1).view(self.side, self.side)
-        words = []
-        for axis, (before, after) in ((1, ("top", "bottom")), (0, ("left", "right"))):
-            half = share.sum(axis).view(2, -1).sum(1)
-            more = float((half[0] - half[1]) / half.sum().clamp_min(1e-12))
-            if abs(more) > 1 / 3:
-                words.append(before if more > 0 else after)
-        return " ".join(words) or "middle"
+        return named_place(self.cells.mean(1).view(self.side, self.side))
 
     @torch.no_grad()
     def choose(self) -> bool:
