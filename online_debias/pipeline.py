@@ -20,6 +20,7 @@ from online_debias.data import Images, Source
 from online_debias.device import device_of
 from online_debias.engine import Criterion
 from online_debias.errors import plainly
+from online_debias.fitted import Cost, Fitted
 from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.optimizer import Schedule
 from online_debias.preflight import check_splits
@@ -93,40 +94,6 @@ class Settings:
 
 
 Watch = Callable[[str, Path, Images, int], list[Monitor]]
-
-
-@dataclass
-class Fitted:
-    """What a pipeline leaves behind.
-
-    Attributes:
-        trainers: all trainings, the last one's model is the result.
-        detection: auroc and average precision of the method's own score, {} if it has none.
-        oracle: whether bias labels were read between trainings; callbacks tell of themselves.
-        figures: further numbers for results.json.
-    """
-
-    trainers: list[Trainer]
-    detection: dict[str, float]
-    oracle: bool = False
-    figures: dict[str, float | str] = field(default_factory=dict)
-
-
-@dataclass
-class Cost:
-    """What a method spends beside its classifiers' trainings.
-
-    Attributes:
-        passes: trainings of other models.
-        seconds: in those and in what is computed between trainings.
-        samples: rows those were trained on.
-        parameters: of those models.
-    """
-
-    passes: int = 0
-    seconds: float = 0.0
-    samples: int = 0
-    parameters: int = 0
 
 
 class Job:

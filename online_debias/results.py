@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from online_debias.checkpoint import write_whole
-from online_debias.pipeline import Fitted, Job
+from online_debias.fitted import Fitted
+from online_debias.pipeline import Job
 
 COLUMNS = ("method", "data", "ratio", "seed", "metric", "value")
 

@@ -20,6 +20,7 @@ from online_debias.callbacks import EnD, Information
 from online_debias.commands.train import train
 from online_debias.data import Images, Source
 from online_debias.errors import ConfigError
+from online_debias.fitted import Fitted
 from online_debias.functional.voronoi_mining import alignment_weights
 from online_debias.models import SmallConvNet
 from online_debias.offline.dfr import DFR, balanced, groups, halves, last_linear, sparse_regression
@@ -27,7 +28,7 @@ from online_debias.offline.jtt import JTT
 from online_debias.offline.two_step import bottleneck
 from online_debias.offline.u_end import UEnD, composition_score, kmeans
 from online_debias.offline.voronoi import ConflictingInformation, Voronoi
-from online_debias.pipeline import Fitted, Job, Pipeline, Settings
+from online_debias.pipeline import Job, Pipeline, Settings
 from online_debias.predict import predict
 from online_debias.run import Run
 from online_debias.sampling import Rounds

@@ -21,7 +21,8 @@ from online_debias.commands import table
 from online_debias.data import Images
 from online_debias.device import device_of
 from online_debias.errors import ConfigError, plainly, positive
-from online_debias.pipeline import Fitted, Job, Settings
+from online_debias.fitted import Fitted
+from online_debias.pipeline import Job, Settings
 from online_debias.report.samples import remembered
 
 # Settings of a run that may be others when it is resumed.

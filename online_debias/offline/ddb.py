@@ -17,12 +17,13 @@ from online_debias.data import Images
 from online_debias.detectors import conflict
 from online_debias.device import device_of
 from online_debias.errors import ConfigError
+from online_debias.fitted import Fitted
 from online_debias.functional.loss_filter import loss_filter
 from online_debias.metrics import group_metrics
 from online_debias.offline.diffusion import Diffusion
 from online_debias.offline.retrain import detection_of, retrain
 from online_debias.offline.synthetic import synthesize
-from online_debias.pipeline import Fitted, Job, Pipeline
+from online_debias.pipeline import Job, Pipeline
 from online_debias.predict import predict
 from online_debias.trainer import Trainer
 

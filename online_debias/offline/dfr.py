@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from online_debias import seeds
 from online_debias.data import Images
 from online_debias.errors import ConfigError
+from online_debias.fitted import Fitted
 from online_debias.offline.two_step import bottleneck
-from online_debias.pipeline import Fitted, Job, Pipeline
+from online_debias.pipeline import Job, Pipeline
 from online_debias.trainer import Trainer
 
 

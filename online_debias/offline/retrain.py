@@ -10,8 +10,9 @@ from online_debias import distributed, scores
 from online_debias.callback import Callback
 from online_debias.callbacks import PseudoLabels
 from online_debias.data import Images
+from online_debias.fitted import Fitted
 from online_debias.metrics import detection
-from online_debias.pipeline import Fitted, Job
+from online_debias.pipeline import Job
 from online_debias.trainer import Trainer
 
 

@@ -11,6 +11,7 @@ from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.callbacks import Information
 from online_debias.errors import ConfigError
+from online_debias.fitted import Fitted
 from online_debias.functional.mass_mean import mass_mean
 from online_debias.functional.voronoi_mining import (
     By,
@@ -19,7 +20,7 @@ from online_debias.functional.voronoi_mining import (
     relative_distance,
 )
 from online_debias.offline.retrain import retrain
-from online_debias.pipeline import Fitted, Job, Pipeline
+from online_debias.pipeline import Job, Pipeline
 from online_debias.run import Run
 
 
