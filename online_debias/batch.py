@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from online_debias import distributed
+from online_debias.contribution import contributed
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Batch:
         Raises:
             ValueError: `name` was published before in this step, or `value` has not `B` rows.
         """
-        self.signals[name] = self._contribution("signal", name, value, self.signals)
+        self.signals[name] = contributed("signal", name, value, len(self), self.signals)
         self.published[name] = self.signals[name]
 
     def retract(self, name: str, rows: Tensor) -> None:
@@ -111,7 +112,7 @@ class Batch:
             ValueError: see `retract`; or `value` has not `B` rows.
         """
         self.retract(name, rows)
-        value = self._contribution("replacement of the signal", name, value, {})
+        value = contributed("replacement of the signal", name, value, len(self))
         for signals in (self.signals, self.published):
             signals[name] = torch.where(rows, value.to(signals[name].dtype), signals[name])
         if name in self.withheld:
@@ -176,7 +177,7 @@ class Batch:
                 f"The weight factor {name!r} has shape {tuple(factor.shape)}, expected "
                 f"({len(self)},): one number a row."
             )
-        self.factors[name] = self._contribution("weight factor", name, factor, self.factors)
+        self.factors[name] = contributed("weight factor", name, factor, len(self), self.factors)
 
     def add_loss(self, name: str, value: Tensor) -> None:
         """Add the scalar `value`, with its graph, to the step's loss.
@@ -234,23 +235,3 @@ class Batch:
             shifts={name: value.detach() for name, value in self.shifts.items()},
             terms={name: value.detach() for name, value in self.terms.items()},
         )
-
-    def _contribution(
-        self, kind: str, name: str, value: Tensor, taken: dict[str, Tensor]
-    ) -> Tensor:
-        if name in taken:
-            raise ValueError(
-                f"The {kind} {name!r} was given twice in one step; give one of the callbacks "
-                "another name."
-            )
-        if value.ndim == 0 or len(value) != len(self):
-            raise ValueError(
-                f"The {kind} {name!r} has shape {tuple(value.shape)}, expected one value for each "
-                f"of the {len(self)} rows."
-            )
-        if value.shape[1:] == (1,):  # would broadcast to rows x rows
-            raise ValueError(
-                f"The {kind} {name!r} has shape {tuple(value.shape)}, expected ({len(self)},); "
-                "take its last axis away with .squeeze(1)."
-            )
-        return value.detach()
