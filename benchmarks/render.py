@@ -1,7 +1,7 @@
 """Write the tables of README.md and docs/ from the results files: `python benchmarks/render.py`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->` and is made from the file NAME.csv in
-benchmarks/results; `NAME:more` is another table of the same file.
+benchmarks/results; `NAME:more` is another table of the same file. `budgets` is made from several.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import budgets
 import robustness_tables
 import scorers_table
 import speed_tables
@@ -73,6 +74,7 @@ def main() -> None:
             if path.is_file():
                 with path.open(newline="") as file:
                     text = _replace(text, name, render(rows=list(csv.DictReader(file))))
+        text = _replace(text, "budgets", budgets.table())
         (ROOT / document).write_text(text)
 
 

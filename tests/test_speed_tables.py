@@ -160,3 +160,17 @@ def test_memory_is_counted_from_when_the_data_is_there() -> None:
     """In a process of its own: less than making the data took, more than Python and torch."""
     memory = script("memory")
     assert 100 < memory.apart(memory.SETTINGS[0], "by hand") < 4000
+
+
+def test_every_budget_is_put_on_one_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets = script("budgets")
+    lines = budgets.table().splitlines()[2:]
+    assert len(lines) == len(budgets.BUDGETS)
+    fast = next(b for b in budgets.BUDGETS if b.bound == "at least" and "compiled" in b.what)
+    cheap = next(b for b in budgets.BUDGETS if b.bound == "at most")
+    for budget, kept in (
+        (fast._replace(value=1e9), "**no**"), (fast._replace(value=0.0), "yes"),
+        (cheap._replace(value=0.0), "**no**"), (cheap._replace(value=1e9), "yes"),
+    ):  # fmt: skip
+        monkeypatch.setattr(budgets, "BUDGETS", (budget,))
+        assert budgets.table().splitlines()[2].endswith(f"| {kept} |")
