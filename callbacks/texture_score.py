@@ -1,4 +1,4 @@
-"""Where the simple view is a shortcut but errs often, score by the texture of the images."""
+"""Where the simple view is a shortcut but errs too often, score by the texture of the images."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ _SMALLEST = 8  # pixels of a side, of which frequencies can be told
 class TextureScore(Detecting):
     """Scores rows by the texture of their images, where it tells the class better than the view.
 
-    A view that tells nearly every class leaves little to be found. One that tells less, such as a
-    mean over a shallow map where the bias is a blur, a noise or a compression, calls many rows
-    conflicting that are not, and most of what is drawn for it is not worth it. Of all this the
-    texture says more (`functional.texture`). It is read from the images as they were drawn: not
-    varied, not mixed, and not by the network, so that it stays as it is while the network is
-    debiased. A loader that varies images should leave them as they are for this.
+    A view that errs where nothing conflicts, such as a mean over a shallow map where the bias is a
+    blur, a noise or a compression, calls many rows conflicting that are not, and most of what is
+    drawn for it is not worth it. Of all this the texture says more (`functional.texture`). It is
+    read from the images as they were drawn: not varied, not mixed, and not by the network, so that
+    it stays as it is while the network is debiased. A loader that varies images should leave them
+    as they are for this.
 
     Both views are watched from the row `least / 2` on, and compared from `least` on, when `Abstain`
     has seen whether the model follows the published one: how much better than by chance they tell
-    the class, class by class. If the published view is not `sure`, and texture tells more, its
-    score and bias value stand wherever the signals are not withheld. At the end of that epoch this
-    stands for good; if texture was of no use, it rests from then on, and costs nothing.
+    the class, class by class. What they lack to tell it always are conflicting rows, of which both
+    are wrong, and their own errors. If texture lacks less than `errors` of what the published view
+    does, its score and bias value stand wherever the signals are not withheld. At the end of that
+    epoch this stands for good; if texture was of no use, it rests from then on, and costs nothing.
 
     Outside training (`bias_view`) it says nothing, since no images are at hand there.
 
@@ -44,7 +45,7 @@ class TextureScore(Detecting):
     Args:
         detector: a detector with class posteriors; `Discriminant` by default, whose scores are
             probabilities, so that a view that errs calls few rows conflicting.
-        sure: agreement of the published view with the label that leaves it in charge, in (0, 1].
+        errors: what texture may lack at most, in that of the published view, in (0, 1].
         least: rows to see before anything is restated.
         signal: name of the score.
         group_signal: name of the bias value.
@@ -65,7 +66,7 @@ class TextureScore(Detecting):
     def __init__(
         self,
         detector: Detector | None = None,
-        sure: float = 0.75,
+        errors: float = 0.5,
         least: int = 5120,
         signal: str = "conflict",
         group_signal: str = "bias_group",
@@ -78,11 +79,11 @@ class TextureScore(Detecting):
                 "posteriors, which tell how good its view is; use Discriminant() or "
                 "HalfSpaceTrees()."
             )
-        if not 0 < sure <= 1:
-            raise ValueError(f"TextureScore: sure is {sure}, expected 0 < sure <= 1.")
+        if not 0 < errors <= 1:
+            raise ValueError(f"TextureScore: errors is {errors}, expected 0 < errors <= 1.")
         if least < 1:
             raise ValueError(f"TextureScore: least is {least}, expected at least 1.")
-        self.sure, self.least = sure, least
+        self.errors, self.least = errors, least
         self.restates = (signal, group_signal)
 
     def setup(self, run: Run) -> None:
@@ -140,7 +141,7 @@ class TextureScore(Detecting):
         self.seen.index_add_(0, batch.targets, mass)
         published, by_texture = self.evidence
         if self.rows >= self.least:
-            self.speaks.copy_((published < self.sure) & (by_texture > published))
+            self.speaks.copy_(1 - by_texture < self.errors * (1 - published))
         self.run.record("shortcut/texture", by_texture)
 
     def get_extra_state(self) -> dict[str, int]:

@@ -97,8 +97,9 @@ def test_it_runs_after_the_verdict_and_before_those_who_replace_it() -> None:
         assert between == ["view", "abstain", "texture_score", "part_score", "noise_filter"]
 
 
-def test_it_speaks_where_the_view_errs_and_texture_tells_more() -> None:
-    loop = Loop(errs=0.4)
+@pytest.mark.parametrize("errs", [0.1, 0.4])
+def test_it_speaks_where_the_view_errs_and_texture_tells_more(errs: float) -> None:
+    loop = Loop(errs)
     first, second = loop.epoch(), loop.epoch()
     assert (scores(first[:10]) == 0.25).all()  # before `least` rows
     found = scores(second) > 0.5
@@ -116,9 +117,11 @@ def test_it_speaks_where_the_view_errs_and_texture_tells_more() -> None:
     assert "texture" in found_text and f"{told['shortcut_texture']:.2f}" in found_text
 
 
-@pytest.mark.parametrize("errs", [0.0, 0.1])
-def test_a_view_that_is_sure_is_left_in_charge_and_it_rests(errs: float) -> None:
-    loop = Loop(errs)
+@pytest.mark.parametrize(("errs", "share"), [(0.0, 0.04), (0.02, 0.04), (0.1, 0.2)])
+def test_a_view_of_few_errors_of_its_own_is_left_in_charge_and_it_rests(
+    errs: float, share: float
+) -> None:
+    loop = Loop(errs, share=share)
     for _ in range(2):
         assert (scores(loop.epoch()) == 0.25).all()
     learned = int(loop.texture.rows)
@@ -175,8 +178,8 @@ def test_what_is_no_image_or_too_small_has_no_texture() -> None:
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(ValueError, match="sure is 0"):
-        TextureScore(sure=0)
+    with pytest.raises(ValueError, match="errors is 0"):
+        TextureScore(errors=0)
     with pytest.raises(ValueError, match="Blind has no class posteriors.*use Discriminant"):
         TextureScore(Blind())
     with pytest.raises(ValueError, match="least is 0"):
