@@ -7,7 +7,7 @@ from torch import Tensor
 
 from online_debias.batch import Batch
 from online_debias.callback import Callback
-from online_debias.functional.draw_share import SHARPNESS, draw_share
+from online_debias.functional.draw_share import draw_share
 from online_debias.memory import SampleMemory
 from online_debias.run import Run
 
@@ -44,7 +44,7 @@ class Resample(Callback):
         self,
         signal: str = "conflict",
         share: float = 0.7,
-        sharpness: float = SHARPNESS,
+        sharpness: float = 24.0,
         momentum: float = 0.7,
         warmup: int = 1,
         name: str | None = None,

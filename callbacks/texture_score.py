@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from online_debias.batch import Batch
-from online_debias.detectors import Detector, Discriminant
+from online_debias.detectors import Detector, Mahalanobis
 from online_debias.functional.agreement import agreement
 from online_debias.functional.texture import texture
 from online_debias.run import Run
@@ -17,6 +17,7 @@ from online_debias.run import Run
 from .detecting import Detecting
 
 _SMALLEST = 8  # pixels of a side, of which frequencies can be told
+_PRIOR = 8.0  # contradicted rows to begin with, in which the views see different things
 
 
 class TextureScore(Detecting):
@@ -33,8 +34,11 @@ class TextureScore(Detecting):
     has seen whether the model follows the published one: how much better than by chance they tell
     the class, class by class. What they lack to tell it always are conflicting rows, of which both
     are wrong, and their own errors. If texture lacks less than `errors` of what the published view
-    does, its score and bias value stand wherever the signals are not withheld. At the end of that
-    epoch this stands for good; if texture was of no use, it rests from then on, and costs nothing.
+    does, its score and bias value stand wherever the signals are not withheld; unless it sees
+    another thing, such as the class itself. Then there are few rows that it contradicts, and the
+    view does not see what it sees there, as it does in a share `same` of them where both see the
+    bias. At the end of that epoch this stands for good; if texture was of no use, it rests from
+    then on, and costs nothing.
 
     Outside training (`bias_view`) it says nothing, since no images are at hand there.
 
@@ -43,9 +47,10 @@ class TextureScore(Detecting):
     `shortcut/texture_speaks`, 1 while its score stands.
 
     Args:
-        detector: a detector with class posteriors; `Discriminant` by default, whose scores are
-            probabilities, so that a view that errs calls few rows conflicting.
+        detector: a detector with class posteriors; `Mahalanobis` by default.
         errors: what texture may lack at most, in that of the published view, in (0, 1].
+        same: least share of the rows whose label texture contradicts in which the published view
+            sees the same as texture, in [0, 1).
         least: rows to see before anything is restated.
         signal: name of the score.
         group_signal: name of the bias value.
@@ -61,29 +66,33 @@ class TextureScore(Detecting):
 
     right: Tensor
     seen: Tensor
+    contradicted: Tensor
     speaks: Tensor
 
     def __init__(
         self,
         detector: Detector | None = None,
         errors: float = 0.5,
+        same: float = 0.3,
         least: int = 5120,
         signal: str = "conflict",
         group_signal: str = "bias_group",
         name: str | None = None,
     ) -> None:
-        super().__init__(Discriminant() if detector is None else detector, name)
+        super().__init__(Mahalanobis() if detector is None else detector, name)
         if not self.detector.has_posterior:
             raise ValueError(
                 f"TextureScore: the detector {type(self.detector).__name__} has no class "
-                "posteriors, which tell how good its view is; use Discriminant() or "
+                "posteriors, which tell how good its view is; use Mahalanobis() or "
                 "HalfSpaceTrees()."
             )
         if not 0 < errors <= 1:
             raise ValueError(f"TextureScore: errors is {errors}, expected 0 < errors <= 1.")
+        if not 0 <= same < 1:
+            raise ValueError(f"TextureScore: same is {same}, expected 0 <= same < 1.")
         if least < 1:
             raise ValueError(f"TextureScore: least is {least}, expected at least 1.")
-        self.errors, self.least = errors, least
+        self.errors, self.same, self.least = errors, same, least
         self.restates = (signal, group_signal)
 
     def setup(self, run: Run) -> None:
@@ -91,6 +100,8 @@ class TextureScore(Detecting):
         # What the published view told right, and texture.
         self.register_buffer("right", torch.zeros(2, run.n_classes))
         self.register_buffer("seen", torch.zeros(run.n_classes))
+        # Of the rows whose label texture contradicts: those in which both see the same, and all.
+        self.register_buffer("contradicted", torch.tensor([0.0, _PRIOR]))
         self.register_buffer("speaks", torch.tensor(False))
         self.rows, self.watching, self.resting = 0, True, run.n_classes < 2
 
@@ -139,9 +150,13 @@ class TextureScore(Detecting):
         mass = batch.mass
         self.right.index_add_(1, batch.targets, (told == batch.targets) * mass)
         self.seen.index_add_(0, batch.targets, mass)
+        mass = mass * (told[1] != batch.targets)
+        self.contradicted += torch.stack([mass * (told[0] == told[1]), mass]).sum(1)
         published, by_texture = self.evidence
         if self.rows >= self.least:
-            self.speaks.copy_(1 - by_texture < self.errors * (1 - published))
+            better = 1 - by_texture < self.errors * (1 - published)
+            both, all_of_them = self.contradicted
+            self.speaks.copy_(better & (both >= self.same * all_of_them))
         self.run.record("shortcut/texture", by_texture)
 
     def get_extra_state(self) -> dict[str, int]:

@@ -34,7 +34,7 @@ from online_debias.callbacks import (
     TextureScore,
 )
 from online_debias.data import Images
-from online_debias.detectors import Discriminant, HalfSpaceTrees, PartViews
+from online_debias.detectors import HalfSpaceTrees, Mahalanobis, PartViews
 from online_debias.record import Scalar
 from online_debias.run import Run
 from online_debias.trainer import Trainer
@@ -56,7 +56,7 @@ class Ready(TextureScore):  # speaks in the second round, unless the view errs n
     __doc__ = TextureScore.__doc__
 
     def __init__(self, name: str = "texture_score") -> None:
-        super().__init__(Discriminant(fold=48), sure=1, least=96, name=name)
+        super().__init__(Mahalanobis(fold=48), errors=1, least=96, name=name)
 
 
 EAGER: dict[type[Callback], type[Callback]] = {PartScore: Eager, TextureScore: Ready}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.callbacks import Abstain, Augment, NoiseFilter, PartScore, Resample, TextureScore
-from online_debias.detectors import Discriminant
+from online_debias.detectors import Mahalanobis
 from online_debias.engine import Engine
 from online_debias.verdict import sentence
 
@@ -29,20 +29,20 @@ def grainy(share: float = 0.04) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class View(Callback):
-    """Publishes the class as bias value, but for a share of rows, with the score 1/4."""
+    """Publishes a bias value of every row, wrong of a share of them, with the score 1/4."""
 
     provides = ("conflict", "bias_group")
 
-    def __init__(self, errs: float, name: str = "view") -> None:
+    def __init__(self, errs: float, bias: Tensor, name: str = "view") -> None:
         super().__init__(name)
-        self.errs, self.withheld, self.hushed = errs, torch.zeros(ROWS).bool(), False
+        self.errs, self.bias = errs, bias
+        self.withheld, self.hushed = torch.zeros(ROWS).bool(), False
 
     def on_features(self, batch: Batch) -> None:
         wrong = (batch.index * 37 % 100) < 100 * self.errs
         batch.publish("conflict", torch.full_like(batch.rate, 0.25).masked_fill(batch.mixed, 0))
-        batch.publish(
-            "bias_group", torch.where(wrong, (batch.targets + 1) % CLASSES, batch.targets)
-        )
+        bias = self.bias[batch.index]
+        batch.publish("bias_group", torch.where(wrong, (bias + 1) % CLASSES, bias))
         for signal in self.provides:
             batch.withhold(signal, self.withheld[batch.index])
             if self.hushed:
@@ -57,7 +57,7 @@ class Mixes(Callback):
         batch.inputs = torch.where(batch.mixed.view(-1, 1, 1, 1), 0.0, batch.inputs)
 
 
-class Blind(Discriminant):
+class Blind(Mahalanobis):
     """Has no posteriors."""
 
     has_posterior = False
@@ -66,11 +66,15 @@ class Blind(Discriminant):
 class Loop:
     """An engine that sees all rows in order, epoch by epoch."""
 
-    def __init__(self, errs: float, *others: Callback, share: float = 0.04):
+    def __init__(
+        self, errs: float, *others: Callback, share: float = 0.04, unlike: bool = False
+    ) -> None:
         self.x, self.y, self.conflicting = grainy(share)
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, CLASSES))
-        self.view, self.texture = View(errs), TextureScore(Discriminant(fold=128), least=600)
+        # Mostly the class that the grain is of, unless the view sees another thing.
+        bias = self.y if unlike else (self.y + self.conflicting) % CLASSES
+        self.view, self.texture = View(errs, bias), TextureScore(Mahalanobis(fold=128), least=600)
         callbacks = [self.view, self.texture, *others]
         self.engine = Engine(self.net, callbacks, n_samples=ROWS, n_classes=CLASSES)
 
@@ -130,6 +134,17 @@ def test_a_view_of_few_errors_of_its_own_is_left_in_charge_and_it_rests(
     assert loop.texture.findings() == {}
 
 
+@pytest.mark.parametrize("share", [0.0, 0.04])
+def test_texture_that_tells_more_because_it_sees_another_thing_does_not_speak(
+    share: float,
+) -> None:
+    loop = Loop(errs=0.2, share=share, unlike=True)  # what the view contradicts, texture does not
+    for _ in range(2):
+        assert (scores(loop.epoch()) == 0.25).all()
+    published, by_texture = loop.texture.evidence
+    assert by_texture > 0.9 > 0.75 > published and loop.texture.resting
+
+
 def test_texture_that_tells_less_than_the_view_does_not_speak() -> None:
     loop = Loop(errs=0.25, share=2 / 3)  # every grain as often in each class
     for _ in range(2):
@@ -169,7 +184,8 @@ def test_what_is_no_image_or_too_small_has_no_texture() -> None:
         texture = TextureScore(least=8)
         net = nn.Sequential(nn.Flatten(), nn.LazyLinear(CLASSES))
         net(torch.zeros(1, *shape))
-        engine = Engine(net, [View(0.5), texture], n_samples=ROWS, n_classes=CLASSES)
+        view = View(0.5, torch.arange(ROWS) % CLASSES)
+        engine = Engine(net, [view, texture], n_samples=ROWS, n_classes=CLASSES)
         batch = engine.start_step(
             torch.arange(8), torch.zeros(8, *shape), torch.arange(8) % CLASSES
         )
@@ -180,7 +196,9 @@ def test_what_is_no_image_or_too_small_has_no_texture() -> None:
 def test_bad_settings_are_named() -> None:
     with pytest.raises(ValueError, match="errors is 0"):
         TextureScore(errors=0)
-    with pytest.raises(ValueError, match="Blind has no class posteriors.*use Discriminant"):
+    with pytest.raises(ValueError, match="same is 1"):
+        TextureScore(same=1)
+    with pytest.raises(ValueError, match="Blind has no class posteriors.*use Mahalanobis"):
         TextureScore(Blind())
     with pytest.raises(ValueError, match="least is 0"):
         TextureScore(least=0)

@@ -3,7 +3,6 @@
 from online_debias.detectors.best_views import BestViews
 from online_debias.detectors.centroid import Centroid
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.discriminant import Discriminant
 from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.loda import Loda
 from online_debias.detectors.mahalanobis import Mahalanobis
@@ -15,7 +14,6 @@ __all__ = [
     "BestViews",
     "Centroid",
     "Detector",
-    "Discriminant",
     "HalfSpaceTrees",
     "Loda",
     "Mahalanobis",

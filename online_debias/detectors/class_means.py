@@ -80,10 +80,8 @@ class ClassMeans(Folding):
     def _judge(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         x = self._whole(x)
         posterior = self._nearness(x)
-        return self._scored(x, posterior, targets), posterior
-
-    def _scored(self, x: Tensor, posterior: Tensor, targets: Tensor) -> Tensor:
-        return torch.where(self.seen[targets], self._conflict(x, posterior, targets), 0.0)
+        score = self._conflict(x, posterior, targets)
+        return torch.where(self.seen[targets], score, 0.0), posterior
 
     def _observe(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
         deviation = x - self.mean[targets]

@@ -65,7 +65,9 @@ class Folding(Detector):
         self._check(x, targets, mass)
         with self._single():
             self._observe(x.float(), targets, mass.float())
-        self._counted(len(x), rows)
+        self.rows += len(x) if rows is None else rows
+        if rows is None and self.due:
+            self.fold()
 
     @torch.no_grad()
     def step(
@@ -74,8 +76,8 @@ class Folding(Detector):
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
         with self._single():
-            judged = self._take(x.float(), targets, mass.float())
-        self._counted(len(x), rows)
+            judged = self._judge(x.float(), targets)
+        self.learn(x, targets, mass, rows)
         return judged
 
     @torch.no_grad()
@@ -96,17 +98,6 @@ class Folding(Detector):
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Take back the counters."""
         self.rows, self.folds = state["rows"], state["folds"]
-
-    def _take(self, x: Tensor, targets: Tensor, mass: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Judge a batch, then observe it; for those whom one look serves for both."""
-        judged = self._judge(x, targets)
-        self._observe(x, targets, mass)
-        return judged
-
-    def _counted(self, size: int, rows: int | None) -> None:
-        self.rows += size if rows is None else rows
-        if rows is None and self.due:
-            self.fold()
 
     def _judge(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
         raise NotImplementedError

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from online_debias.detectors.block_trees import BlockTrees
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.discriminant import Discriminant
 from online_debias.detectors.grid import (
     cell_means,
     check_grids,
@@ -20,10 +19,11 @@ from online_debias.detectors.grid import (
     named_place,
 )
 from online_debias.detectors.groups import FEW_GROUPS, group_of
+from online_debias.detectors.mahalanobis import Mahalanobis
 from online_debias.detectors.part_tallies import PartTallies
 from online_debias.seeds import generator
 
-_FOLDS = 3  # of the discriminant analysis, before it scores: a window of rows
+_FOLDS = 3  # of what judges the chosen parts, before it scores: a window of rows
 _WIDEST = 256  # features of it; more are projected at random, since a covariance is their square
 
 
@@ -43,10 +43,9 @@ class PartViews(Detector):
 
     The product of both is a part's evidence. `choose`, which the callback `PartScore` calls, takes
     the parts with the most of it, if it is enough; before that every score is 0. The trees have
-    done their work then and are given back. What the chosen parts show together is learned by a
-    discriminant analysis (`Discriminant`), which finds more of the conflicting rows; it scores once
-    it has seen a window and more. Of fewer than five classes evenness says nothing: no part is
-    chosen.
+    done their work then and are given back. What the chosen parts show together is told by the
+    nearest class mean (`Mahalanobis`), which finds more of the conflicting rows; it scores once it
+    has seen a window and more. Of fewer than five classes evenness says nothing: no part is chosen.
 
     Attributes:
         parts: numbers of the chosen parts, the one with the most evidence first: cells of `grids`,
@@ -63,7 +62,7 @@ class PartViews(Detector):
         margin: evidence of a further part, relative to that of the best, that is good enough.
         n_trees: trees a part.
         height, retention: of all trees; see `HalfSpaceTrees`.
-        fold: rows a window, of the trees and of the discriminant analysis.
+        fold: rows a window, of the trees and of the class means.
 
     Raises:
         ValueError: a setting is out of range or, in `setup`, the features come on another grid.
@@ -108,7 +107,7 @@ class PartViews(Detector):
         self.threshold, self.tells, self.least = threshold, tells, least
         self.slots, self.margin = min(slots, self.n_views), margin
         self._settings = n_trees * self.n_views, self.n_views, height, fold, retention
-        self.forest, self.judge = BlockTrees(*self._settings), Discriminant(fold)
+        self.forest, self.judge = BlockTrees(*self._settings), Mahalanobis(fold)
         self.parts: list[int] = []
         self.register_buffer("sketch", None, persistent=False)
 
@@ -217,7 +216,7 @@ class PartViews(Detector):
         return self._learner.additive() | ({} if self.chosen else self.tallies.additive())
 
     @property
-    def _learner(self) -> BlockTrees | Discriminant:
+    def _learner(self) -> BlockTrees | Mahalanobis:
         return self.judge if self.chosen else self.forest
 
     def _views(self, x: Tensor) -> Tensor:
@@ -232,7 +231,7 @@ class PartViews(Detector):
 
     def _look_everywhere(self, device: torch.device | str, seed: int) -> None:
         width = map_width(self.n_features, self.side, "parts")
-        self.forest, self.judge = BlockTrees(*self._settings), Discriminant(self.judge.window)
+        self.forest, self.judge = BlockTrees(*self._settings), Mahalanobis(self.judge.window)
         self.parts, self.sketch = [], None
         self.forest.setup(self.n_views * width, self.n_groups, device, seed)
         self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)

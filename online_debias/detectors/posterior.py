@@ -91,14 +91,14 @@ def seen_class(posterior: Tensor, targets: Tensor, score: Tensor) -> Tensor:
 
 
 def likely_class(posterior: Tensor, targets: Tensor, score: Tensor) -> Tensor:
-    """Return the bias value of rows whose score says how probable it is that they conflict, `[B]`.
+    """Return the bias value of rows, `[B]`: the target, unless they conflict firmly.
 
-    The target, unless the row is likelier to conflict than not; then the likeliest class.
+    A row whose score is above 1/2 does; its bias value is the likeliest class.
 
     Args:
         posterior: p(class | features), `[B, C]`.
         targets: classes `[B]` int64.
-        score: above 1/2 where that is likelier than not, `[B]`.
+        score: how conflicting rows are, `[B]`.
 
     Example:
         >>> posterior = torch.tensor([[0.2, 0.8]]).repeat(2, 1)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SHARPNESS = 24.0  # of the sigmoid that turns scores into degrees, if nothing else is said
-
 
 def draw_share(
     score: Tensor, targets: Tensor, n_classes: int, share: float, sharpness: float
