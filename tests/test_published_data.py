@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks import recorrupted
+from benchmarks import recoloured, recorrupted
 from online_debias import data as package
 from online_debias.data import (
     BAR,
@@ -378,6 +378,23 @@ def test_settings_are_chosen_by_training_images_that_nobody_trains_on(
     wanted = corrupt(pixels[60:][rows], "brightness", 5, torch.Generator())
     assert rows.any() and torch.equal(held_out.images[rows], wanted)
     plain = CorruptedCIFAR10(tmp_path, skew=0.2, n_train=60).train()
+    assert torch.equal(train.images, plain.images)
+
+
+def test_settings_are_chosen_by_digits_that_nobody_trains_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_idx(tmp_path, 600, 20)
+    monkeypatch.setattr(recoloured, "ROWS", slice(400, 600))
+    chosen_by = recoloured.RecolouredMNIST(tmp_path, skew=0.1, n_train=400)
+    held_out, train = chosen_by.test(), chosen_by.train()
+    everything = ColoredMNIST(tmp_path, skew=0.1).train()
+    assert torch.equal(held_out.targets, everything.targets[400:600])
+    assert held_out.bias is not None
+    assert torch.equal(held_out.bias, cumulative_biases(held_out.targets, 10, 0.9))  # each alike
+    shape = held_out.images.amax(1) > 0
+    assert torch.equal(shape, everything.images[400:600].amax(1) > 0)
+    plain = ColoredMNIST(tmp_path, skew=0.1, n_train=400).train()
     assert torch.equal(train.images, plain.images)
 
 
