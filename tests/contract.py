@@ -56,7 +56,7 @@ class Ready(TextureScore):  # speaks in the second round, unless the view errs n
     __doc__ = TextureScore.__doc__
 
     def __init__(self, name: str = "texture_score") -> None:
-        super().__init__(Mahalanobis(fold=48), errors=1, least=96, name=name)
+        super().__init__(Mahalanobis(fold=48), errors=1, same=0, least=96, name=name)
 
 
 EAGER: dict[type[Callback], type[Callback]] = {PartScore: Eager, TextureScore: Ready}
