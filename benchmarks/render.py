@@ -28,6 +28,7 @@ ROOT = HERE.parent
 
 def main() -> None:
     """Write every table whose results file is there."""
+    kept = budgets.table()
     for document, shown in {
         "README.md": {
             "demo_compare": comparison,
@@ -74,7 +75,7 @@ def main() -> None:
             if path.is_file():
                 with path.open(newline="") as file:
                     text = _replace(text, name, render(rows=list(csv.DictReader(file))))
-        text = _replace(text, "budgets", budgets.table())
+        text = _replace(text, "budgets", kept)
         (ROOT / document).write_text(text)
 
 

@@ -147,10 +147,10 @@ class TextureScore(Detecting):
 
     def _compare(self, batch: Batch, posterior: Tensor) -> None:
         told = torch.stack([batch.published[self.restates[1]], posterior.argmax(1)])
-        mass = batch.mass
-        self.right.index_add_(1, batch.targets, (told == batch.targets) * mass)
+        right, mass = told == batch.targets, batch.mass
+        self.right.index_add_(1, batch.targets, right * mass)
         self.seen.index_add_(0, batch.targets, mass)
-        mass = mass * (told[1] != batch.targets)
+        mass = mass * ~right[1]
         self.contradicted += torch.stack([mass * (told[0] == told[1]), mass]).sum(1)
         published, by_texture = self.evidence
         if self.rows >= self.least:
