@@ -204,6 +204,18 @@ def test_counting_goes_on_until_there_is_enough_to_judge_by() -> None:
     assert parts.chosen and rounds[0] is False and len(rounds) > 1
 
 
+def test_a_part_with_enough_evidence_does_not_wait_for_the_others() -> None:
+    """A network that knows its images by heart contradicts few of them in the other parts."""
+    x, y, _ = drawn("bias")
+    parts = make()
+    feed(parts, x, y)
+    right = 1  # the top right quarter, which shows the class
+    parts.tallies.contradicted[right] = parts.least - 1
+    assert not parts.evidence[right]
+    assert parts.choose() and right not in parts.parts
+    assert not parts.tallies.seen.any()
+
+
 def test_of_four_classes_nothing_is_said() -> None:
     parts = make(n_classes=4)
     x, y, _ = drawn("bias")

@@ -158,13 +158,14 @@ class PartViews(Detector):
 
         If there was enough to judge every part by, counting begins anew: the network has changed.
         """
-        if self.chosen or bool(self.tallies.contradicted.min() < self.least):
-            return self.chosen
+        if self.chosen:
+            return True
         evidence, view = self.evidence.topk(self.slots)
         good = (evidence >= self.threshold) & (evidence >= self.margin * evidence[0])
         if bool(good[0]):
             self._keep(view[good].tolist())
-        self.tallies.clear()
+        if self.chosen or bool(self.tallies.contradicted.min() >= self.least):
+            self.tallies.clear()
         return self.chosen
 
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
