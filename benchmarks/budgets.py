@@ -37,6 +37,14 @@ BUDGETS = (
     _step("a step of plain training, small network", 1.02, SMALL, "plain"),
     _step("a step of `online`, small network", 1.10, SMALL, "online"),
     _step("a step of `online`, ResNet-18", 1.05, RESNET, "online"),
+    Budget(
+        "a step of Lightning without callbacks, small network / plain training",
+        "at least",
+        1.0,
+        "step_cost",
+        {"setting": SMALL, "loop": "Lightning, no callbacks"},
+        "ratio_to_plain",
+    ),
     _step("peak memory of `online`, small network", 1.10, SMALL, "online", "memory"),
     _step("peak memory of `online`, ResNet-18", 1.10, RESNET, "online", "memory"),
     _trees("mass", "250", 40),
@@ -60,6 +68,15 @@ BUDGETS = (
         {"what": "evaluation, 100 groups"},
         "ratio",
     ),
+    Budget(
+        "seconds to import the package, beyond torch's",
+        "at most",
+        0.3,
+        "startup",
+        {"what": "import the package"},
+        "beyond_torch",
+    ),
+    Budget("seconds of `--help`", "at most", 1.0, "startup", {"what": "--help"}, "seconds"),
 )
 
 

@@ -40,6 +40,7 @@ def main() -> None:
             "detectors": speed_tables.beside_river,
             "detectors:others": speed_tables.implementations,
             "loading": speed_tables.measured,
+            "startup": speed_tables.measured,
             "ranks": speed_tables.measured,
             "memory": speed_tables.measured,
             "scale": partial(speed_tables.growth, "training set"),
