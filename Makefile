@@ -28,6 +28,7 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/ranks.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/online-debias compare --config benchmarks/demo_compare.yaml
 	cp runs/demo_compare/results.csv benchmarks/results/demo_compare.csv
 	cp runs/demo_compare/plots/BiasedDigits-0.98-cost.png docs/demo_compare_cost.png
