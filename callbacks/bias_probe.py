@@ -107,7 +107,7 @@ class BiasProbe(Callback):
             batch.publish(self.signal, score)
             self.run.record("detect/mean_score", score.mean())
 
-    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return the class the head predicts; None in the first ten steps."""
         if self.run.step < _LEARNING_STEPS:
             return None

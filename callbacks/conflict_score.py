@@ -78,7 +78,7 @@ class ConflictScore(Detecting):
                 batch.withhold(signal, torch.ones_like(batch.mixed))
         self.run.record("detect/mean_score", score.mean())
 
-    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return the class whose region each row lies in; None before the detector is ready."""
         if not (self.detector.has_posterior and self.detector.n_features and self.detector.ready):
             return None

@@ -117,7 +117,7 @@ class PartScore(Detecting):
             found |= {"shortcut": True, "shortcut_part": self.detector.place}
         return found
 
-    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return what the chosen part shows; None while it does not speak."""
         if not (self.detector.ready and bool(self.silent) and self.tap in features):
             return None

@@ -40,8 +40,6 @@ class TextureScore(Detecting):
     bias. At the end of that epoch this stands for good; if texture was of no use, it rests from
     then on, and costs nothing.
 
-    Outside training (`bias_view`) it says nothing, since no images are at hand there.
-
     Signals: restates `conflict` and `bias_group` (arguments `signal`, `group_signal`).
     Records: `shortcut/texture`, how well texture tells the class, in [0, 1], while it is read;
     `shortcut/texture_speaks`, 1 while its score stands.
@@ -104,10 +102,12 @@ class TextureScore(Detecting):
         self.register_buffer("contradicted", torch.tensor([0.0, _PRIOR]))
         self.register_buffer("speaks", torch.tensor(False))
         self.rows, self.watching, self.resting = 0, True, run.n_classes < 2
+        self.hushed = False
 
     def on_features(self, batch: Batch) -> None:
         """Score, learn, and speak where the other view is worse."""
-        if self.resting or self.restates[0] in batch.hushed:
+        self.hushed = self.restates[0] in batch.hushed
+        if self.resting or self.hushed:
             return
         images = batch.originals
         if images is None or images.ndim != 4 or min(images.shape[2:]) < _SMALLEST:
@@ -140,6 +140,12 @@ class TextureScore(Detecting):
             return {}
         return {"shortcut_texture": round(float(self.evidence[1]), 4)}
 
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
+        """Return the class that the texture of each image is of; None while it does not speak."""
+        if self.resting or self.hushed or not bool(self.speaks):
+            return None
+        return self.detector.posterior(texture(inputs)).argmax(1)
+
     @property
     def evidence(self) -> Tensor:
         """How much better than by chance the published view and texture tell the class, `[2]`."""
@@ -161,7 +167,8 @@ class TextureScore(Detecting):
 
     def get_extra_state(self) -> dict[str, int]:
         """Return the width of the features, and how far it is."""
-        own = {"rows": self.rows, "watching": self.watching, "resting": self.resting}
+        own = {"rows": self.rows, "watching": self.watching}
+        own |= {"resting": self.resting, "hushed": self.hushed}
         return super().get_extra_state() | own
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
@@ -169,3 +176,4 @@ class TextureScore(Detecting):
         super().set_extra_state(state)
         self.rows = state["rows"]
         self.watching, self.resting = bool(state["watching"]), bool(state["resting"])
+        self.hushed = bool(state["hushed"])

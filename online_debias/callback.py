@@ -136,7 +136,7 @@ class Callback(nn.Module):
         """Return what was found, by name, for results.json; called once training is over."""
         return {}
 
-    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return the bias value seen in each row, `[B]` int64; None if the callback cannot tell.
 
         Asked of images outside training, so it must learn nothing from them. A bias value that is
@@ -144,6 +144,7 @@ class Callback(nn.Module):
 
         Args:
             features: tap -> `[B, D]`, read in evaluation mode.
+            inputs: `[B, ...]`, what the model was given.
         """
         return None
 

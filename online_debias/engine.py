@@ -207,10 +207,10 @@ class Engine:
         return [p for callback in self.callbacks for p in callback.parameters()]
 
     @torch.no_grad()
-    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return what is seen in rows outside training, `[B]`; who speaks for others comes last."""
         features = {name: value.float() for name, value in features.items()}
-        views = (callback.bias_view(features) for callback in reversed(self.callbacks))
+        views = (callback.bias_view(features, inputs) for callback in reversed(self.callbacks))
         return next((view for view in views if view is not None), None)
 
     def end_fit(self) -> None:

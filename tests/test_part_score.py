@@ -192,13 +192,13 @@ def test_of_few_classes_it_asks_for_no_features() -> None:
 def test_it_tells_what_other_images_show_once_it_speaks() -> None:
     loop = Loop()
     features = {"parts": loop.x[:200].flatten(1)}
-    assert loop.engine.bias_view(features) is None
+    assert loop.engine.bias_view(features, loop.x[:200]) is None
     for _ in range(3):
         loop.epoch()
-    shown = loop.engine.bias_view(features)
+    shown = loop.engine.bias_view(features, loop.x[:200])
     assert shown is not None
     assert ((shown != loop.y[:200]) == loop.conflicting[:200]).float().mean() > 0.95
-    assert loop.engine.bias_view({}) is None
+    assert loop.engine.bias_view({}, loop.x[:200]) is None
 
 
 @pytest.mark.parametrize("epochs", [1, 2])

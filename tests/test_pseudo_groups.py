@@ -140,9 +140,10 @@ def test_without_a_biased_view_there_are_no_pseudo_groups(callbacks: Any) -> Non
 def test_a_probe_that_has_just_begun_sees_nothing() -> None:
     one = Trainer(make_model(), make_images(), [BiasProbe()], batch_size=40)
     features = {"shallow": torch.zeros(2, one.engine.run.width("shallow"))}
-    assert one.engine.bias_view(features) is None
+    inputs = torch.zeros(2, 3, 8, 8)
+    assert one.engine.bias_view(features, inputs) is None
     one.engine.run.step = 10
-    assert one.engine.bias_view(features) is not None
+    assert one.engine.bias_view(features, inputs) is not None
 
 
 def test_being_judged_changes_no_bit_of_a_run() -> None:
@@ -168,7 +169,7 @@ class Seer(Callback):
         self.taps, self.says = (tap,), says
         self.given: list[Tensor] = []
 
-    def bias_view(self, features: Mapping[str, Tensor]) -> Tensor | None:
+    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         self.given.append(features[self.taps[0]])
         return None if self.says is None else torch.full((len(self.given[-1]),), self.says)
 

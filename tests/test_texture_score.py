@@ -152,6 +152,32 @@ def test_texture_that_tells_less_than_the_view_does_not_speak() -> None:
     assert loop.texture.resting
 
 
+def test_it_tells_what_other_images_show_while_it_speaks() -> None:
+    loop = Loop(0.4)
+    images = loop.x[:200]
+    view = loop.engine.bias_view
+    assert view({}, images) is None
+    loop.epoch()
+    shown = view({}, images)
+    assert shown is not None
+    assert ((shown != loop.y[:200]) == loop.conflicting[:200]).float().mean() > 0.95
+    resumed = Loop(0.4)
+    resumed.engine.load_state_dict(loop.engine.state_dict())
+    again = resumed.engine.bias_view({}, images)
+    assert again is not None and torch.equal(again, shown)
+    loop.view.hushed = True  # the verdict is that there is no shortcut
+    loop.epoch()
+    assert view({}, images) is None
+    resumed.engine.load_state_dict(loop.engine.state_dict())
+    assert resumed.engine.bias_view({}, images) is None
+
+
+def test_texture_of_no_use_tells_nothing_of_other_images() -> None:
+    loop = Loop(0.0)
+    loop.epoch()
+    assert loop.engine.bias_view({}, loop.x[:200]) is None
+
+
 def test_rows_that_are_withheld_stay_so() -> None:
     loop = Loop(errs=0.4)
     loop.epoch()
