@@ -32,6 +32,7 @@ WEAK = (  # what it is, share of bias-aligned images, whether to act, data
 NOISY = "spoiled.SpoiledMNIST"  # beside this file
 PARTS = (  # what it is, share of bias-aligned images or None, data
     ("dominoes", 0.95, ["Dominoes"]),
+    ("dominoes", 0.99, ["Dominoes"]),
     ("dominoes on CIFAR-10", 0.95, ["Dominoes", "--data.bottom", "CIFAR10"]),
     ("dominoes", None, ["Dominoes"]),
     ("dominoes on CIFAR-10", None, ["Dominoes", "--data.bottom", "CIFAR10"]),

@@ -30,7 +30,7 @@ class PartScore(Detecting):
     to find.
 
     Signals: replaces `conflict` and `bias_group` (arguments `signal`, `group_signal`).
-    Records: `shortcut/part`, the evidence of the part with the most, once an epoch;
+    Records: `shortcut/part`, the evidence that a part is the shortcut, once an epoch;
     `shortcut/part_found`, 1 once a part speaks.
 
     Args:
@@ -101,7 +101,7 @@ class PartScore(Detecting):
     def on_epoch_end(self, run: Run) -> None:
         """Choose a part, begin to look or give up; here the host may wait."""
         if self.working and not self.detector.chosen and self.detector.n_features:
-            evidence = self.detector.evidence.max()
+            evidence = self.detector.evidence
             self.evidence.copy_(torch.maximum(self.evidence, evidence))
             run.record("shortcut/part", evidence)
             self.detector.choose()

@@ -139,7 +139,8 @@ def test_a_part_that_shows_another_thing_is_found_and_scored_by(seed: int) -> No
     parts = make()
     x, y, conflicting = drawn("bias", seed=seed)
     assert not feed(parts, x, y).any() and not parts.ready
-    evidence = parts.evidence
+    evidence = parts.part_evidence
+    torch.testing.assert_close(parts.evidence, evidence.sort().values[-2:].mean())
     assert parts.choose() and not parts.ready
     assert evidence.argmax() in (0, 2, 4, 7, 10) and evidence.max() > 0.75
     assert set(parts.parts) <= {0, 2, 4, 7, 10} and parts.place.endswith("left")  # left cells
@@ -174,7 +175,7 @@ def test_hard_images_and_wrong_labels_are_no_part(kind: str, seed: int) -> None:
     x, y, _ = drawn(kind, seed=seed)
     feed(parts, x, y)
     assert parts.tallies.contradicted.min() > 40  # there was something to judge by
-    assert parts.evidence.max() < 0.45
+    assert parts.evidence < 0.45
     assert not parts.choose() and not parts.ready
     assert not feed(parts, x, y).any()
 
@@ -211,9 +212,28 @@ def test_a_part_with_enough_evidence_does_not_wait_for_the_others() -> None:
     feed(parts, x, y)
     right = 1  # the top right quarter, which shows the class
     parts.tallies.contradicted[right] = parts.least - 1
-    assert not parts.evidence[right]
+    assert not parts.part_evidence[right]
     assert parts.choose() and right not in parts.parts
     assert not parts.tallies.seen.any()
+
+
+def test_one_part_alone_is_not_believed() -> None:
+    """Each place is in a cell of either grid; of many parts one may look even by chance."""
+    x, y, _ = drawn("bias")
+    parts = make()
+    feed(parts, x, y)
+    best = parts.part_evidence.argmax()
+    parts.tallies.contradicted[torch.arange(parts.n_views) != best] = 0
+    torch.testing.assert_close(parts.evidence, parts.part_evidence[best] / 2)
+    assert not parts.choose()
+
+
+def test_of_one_grid_one_part_is_enough() -> None:
+    x, y, _ = drawn("bias")
+    parts = PartViews(grids=(2,), fold=128, least=40)
+    parts.setup(CHANNELS * 2**2, CLASSES, "cpu", seed=0)
+    feed(parts, F.avg_pool2d(x.view(-1, CHANNELS, SIDE, SIDE), 3).flatten(1), y)
+    assert torch.equal(parts.evidence, parts.part_evidence.max()) and parts.choose()
 
 
 def test_of_four_classes_nothing_is_said() -> None:

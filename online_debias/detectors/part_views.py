@@ -41,11 +41,14 @@ class PartViews(Detector):
     - a bias is any other class alike, while what is hard is taken for its neighbours
       (`functional.evenness`).
 
-    The product of both is a part's evidence. `choose`, which the callback `PartScore` calls, takes
-    the parts with the most of it, if it is enough; before that every score is 0. The trees have
-    done their work then and are given back. What the chosen parts show together is told by the
-    nearest class mean (`Mahalanobis`), which finds more of the conflicting rows; it scores once it
-    has seen a window and more. Of fewer than five classes evenness says nothing: no part is chosen.
+    The product of both is a part's evidence. A place of the image lies in a cell of each grid, so
+    more than one part sees what is there, while a single one may look even by chance: what counts
+    is the mean of the best parts, as many as there are grids. `choose`, which the callback
+    `PartScore` calls, takes the best ones if that is enough; before that every score is 0. The
+    trees have done their work then and are given back. What the chosen parts show together is told
+    by the nearest class mean (`Mahalanobis`), which finds more of the conflicting rows; it scores
+    once it has seen a window and more. Of fewer than five classes evenness says nothing: no part
+    is chosen.
 
     Attributes:
         parts: numbers of the chosen parts, the one with the most evidence first: cells of `grids`,
@@ -54,7 +57,7 @@ class PartViews(Detector):
     Args:
         grids: sides of the grids that cells are taken of. The tapped map must come on a grid that
             all of them divide, the smallest such.
-        threshold: least evidence of a part that is chosen, in (0, 1).
+        threshold: least evidence, in (0, 1), for parts to be chosen.
         tells: least agreement of such a part with the label, in (0, 1), see
             `functional.agreement`; less is no shortcut.
         least: rows that must contradict it.
@@ -84,7 +87,7 @@ class PartViews(Detector):
     def __init__(
         self,
         grids: Sequence[int] = (2, 3),
-        threshold: float = 0.65,
+        threshold: float = 0.57,
         tells: float = 0.5,
         least: int = 100,
         slots: int = 4,
@@ -139,10 +142,17 @@ class PartViews(Detector):
 
     @property
     def evidence(self) -> Tensor:
+        """How sure it is that a shortcut is a part of the image, 0-dim, in [0, 1].
+
+        The mean of the best parts', one for each grid, over the rows since counting began.
+        """
+        return self.part_evidence.topk(len(self.grids)).values.mean()
+
+    @property
+    def part_evidence(self) -> Tensor:
         """How sure it is that a part shows another thing and is a shortcut, `[views]`, in [0, 1].
 
-        Over the rows since counting began; 0 of parts that tell too little of the class, or
-        contradict it too seldom.
+        0 of parts that tell too little of the class, or contradict it too seldom.
         """
         enough_classes = self.n_classes >= self.least_classes
         return self.tallies.evidence(self.tells, self.least) * enough_classes
@@ -160,10 +170,9 @@ class PartViews(Detector):
         """
         if self.chosen:
             return True
-        evidence, view = self.evidence.topk(self.slots)
-        good = (evidence >= self.threshold) & (evidence >= self.margin * evidence[0])
-        if bool(good[0]):
-            self._keep(view[good].tolist())
+        if bool(self.evidence >= self.threshold):
+            evidence, view = self.part_evidence.topk(self.slots)
+            self._keep(view[evidence >= self.margin * evidence[0]].tolist())
         if self.chosen or bool(self.tallies.contradicted.min() >= self.least):
             self.tallies.clear()
         return self.chosen
