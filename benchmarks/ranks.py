@@ -1,4 +1,4 @@
-"""What ranks add to a step: `python benchmarks/ranks.py [--ranks 1 2] [--quick]`.
+"""What ranks add to a step: `python benchmarks/ranks.py [--ranks 1 2 4] [--quick]`.
 
 The same global batch, by plain training and by `online`, on 1, 2, ... ranks of one thread each,
 which talk over gloo on this machine; with more ranks than cores the figures say nothing. Seconds
@@ -25,7 +25,7 @@ BATCH, METHODS = 128, ("plain", "online")
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--quick", action="store_true", help="one epoch; nothing is written")
     given = parser.parse_args()
     rows = [
