@@ -37,6 +37,7 @@ def main() -> None:
         "docs/performance.md": {
             "step_parts": speed_tables.measured,
             "peer_step_cost": speed_tables.measured,
+            "composer_step_cost": speed_tables.measured,
             "detectors": speed_tables.beside_river,
             "detectors:others": speed_tables.implementations,
             "loading": speed_tables.measured,

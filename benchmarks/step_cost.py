@@ -249,4 +249,5 @@ def write(path: Path, heads: list[str], rows: list[list[Any]]) -> None:
 
 
 if __name__ == "__main__":
+    turns.one_heap()
     main()

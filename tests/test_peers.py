@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import sys
 from collections.abc import Callable
@@ -271,6 +272,49 @@ def test_a_step_of_another_trainer_is_measured_beside_ours(
         "by hand", "plain", "SpuCo ERM",
     ]  # fmt: skip
     assert lines[1].endswith(",1.000")
+
+
+def test_a_step_of_composer_is_measured_beside_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    class Composer:
+        """Trains as long as it is told, as the library does with a model of its kind."""
+
+        def __init__(self, model: Any, **settings: Any) -> None:
+            self.model = model
+            given.append(settings)
+
+        def fit(self) -> None:
+            for _ in range(int(given[-1]["max_duration"].removesuffix("ep"))):
+                for batch in given[-1]["train_dataloader"]:
+                    self.model.loss(self.model(batch), batch).backward()
+                    given[-1]["optimizers"].step()
+
+    library: Any = ModuleType("composer")
+    library.ComposerModel, library.Trainer = nn.Module, Composer
+    monkeypatch.setitem(sys.modules, "composer", library)
+    monkeypatch.setattr(sys, "path", [str(PEERS), *sys.path])
+    script: Any = importlib.import_module("composer_step_cost")
+    try:
+        small = partial(SmallConvNet, 3, (4, 4, 4)), make_images(200), 50
+        monkeypatch.setattr(script, "what_of", lambda _: small)
+        monkeypatch.setattr(script, "RESULTS", tmp_path / "steps.csv")
+        monkeypatch.setattr(sys, "argv", ["composer_step_cost.py", "--quick"])
+        script.main()
+        assert given[0]["max_duration"] == "2ep" and not script.RESULTS.exists()
+        assert given[0]["device_train_microbatch_size"] == 50
+        monkeypatch.setattr(sys, "argv", ["composer_step_cost.py", "--rounds", "2"])
+        script.main()
+    finally:
+        for name in ("composer_step_cost", "step_cost", "turns"):
+            sys.modules.pop(name, None)
+    with script.RESULTS.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["loop"] for row in found] == ["by hand", "plain", "Composer, no callbacks"]
+    assert found[0]["ratio_to_by_hand"] == found[1]["ratio_to_plain"] == "1.000"
+    assert all(float(row["milliseconds_per_step"]) > 0 for row in found)
 
 
 def test_the_missing_library_is_named(

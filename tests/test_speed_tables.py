@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -100,6 +101,21 @@ def test_sides_that_take_turns_have_a_row_each(capsys: pytest.CaptureFixture[str
     assert done == ["one", "other"] * 3  # a first turn that does not count, then two
     assert [row[:2] for row in rows] == [[name, "microseconds an image"] for name in sides]
     assert rows[0][3] == "1.00" and "other" in capsys.readouterr().out
+
+
+def test_a_process_starts_anew_with_one_heap_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns, started = script("turns"), []
+    monkeypatch.setattr("os.execve", lambda *given: started.append(given))
+    for name in turns.ONE_HEAP:
+        monkeypatch.delenv(name, raising=False)
+    turns.one_heap()
+    ((program, line, environment),) = started
+    assert program == sys.executable and line == sys.orig_argv
+    assert environment == os.environ | turns.ONE_HEAP
+    for name, value in turns.ONE_HEAP.items():
+        monkeypatch.setenv(name, value)
+    turns.one_heap()
+    assert len(started) == 1
 
 
 def test_loops_take_turns_a_step_at_a_time() -> None:
