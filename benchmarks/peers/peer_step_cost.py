@@ -73,4 +73,5 @@ def spuco(task: Task) -> Epoch:
 
 
 if __name__ == "__main__":
+    turns.one_heap()
     main()
