@@ -129,10 +129,9 @@ def measure(
                 make, fair, batch_size, FIRST + rounds, recipe("online"), []
             ),
         }
-        steps, sides = len(train) // batch_size, {n: turns.steps_of(x) for n, x in loops.items()}
+        steps = len(train) // batch_size
         clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-        turns.interleave(sides, steps, FIRST, clock)
-        took = turns.interleave(sides, steps, rounds, clock)
+        took = turns.compare(loops, steps, FIRST, rounds, clock)
     rows = turns.per_step(took, steps, beside=("by hand", "plain"))
     spent = {name.removesuffix("_ms"): statistics.fmean(x) for name, x in parts.seen.items()}
     whole = spent.pop("step")

@@ -86,6 +86,19 @@ def steps_of(loop: Callable[[Pause], object]) -> Iterator[None]:
         yield
 
 
+def compare(
+    loops: Mapping[str, Callable[[Pause], object]],
+    steps: int,
+    first: int,
+    rounds: int,
+    clock: Callable[[], float],
+) -> list[Turn]:
+    """Return what `interleave` does of these loops, after `first` rounds that do not count."""
+    sides = {name: steps_of(loop) for name, loop in loops.items()}
+    interleave(sides, steps, first, clock)
+    return interleave(sides, steps, rounds, clock)
+
+
 def interleave(
     sides: Mapping[str, Iterator[None]], steps: int, rounds: int, clock: Callable[[], float]
 ) -> list[Turn]:

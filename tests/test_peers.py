@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -234,6 +235,30 @@ def test_what_cannot_be_used_is_said_before_training(
     assert said in capsys.readouterr().err
 
 
+@contextmanager
+def step_script(
+    name: str, monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> Iterator[Callable[..., Path]]:
+    """Runs a comparison of a step, made small, and returns where its results file is."""
+    monkeypatch.setattr(sys, "path", [str(PEERS), *sys.path])
+    before = set(sys.modules)
+    script, steps = (importlib.import_module(one) for one in (name, "peer_steps"))
+    small = partial(SmallConvNet, 3, (4, 4, 4)), make_images(200), 50
+    monkeypatch.setattr(steps, "what_of", lambda _: small)
+    monkeypatch.setattr(steps, "RESULTS", folder)
+
+    def run(*line: str) -> Path:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *line])
+        script.main()
+        return folder / f"{name}.csv"
+
+    try:
+        yield run
+    finally:
+        for one in {name, "peer_steps", "step_cost", "turns"} - before:
+            sys.modules.pop(one, None)
+
+
 def test_a_step_of_another_trainer_is_measured_beside_ours(
     peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -252,21 +277,9 @@ def test_a_step_of_another_trainer_is_measured_beside_ours(
     library: Any = ModuleType("spuco_methods")
     library.ERM = ERM
     monkeypatch.setitem(sys.modules, "spuco_methods", library)
-    monkeypatch.setattr(sys, "path", [str(PEERS), *sys.path])
-    script: Any = importlib.import_module("peer_step_cost")
-    try:
-        small = partial(SmallConvNet, 3, (4, 4, 4)), make_images(200), 50
-        monkeypatch.setattr(script, "what_of", lambda _: small)
-        monkeypatch.setattr(script, "RESULTS", tmp_path / "steps.csv")
-        monkeypatch.setattr(sys, "argv", ["peer_step_cost.py", "--quick"])
-        script.main()
-        assert trained == [4, 4] and not script.RESULTS.exists()
-        monkeypatch.setattr(sys, "argv", ["peer_step_cost.py", "--rounds", "2"])
-        script.main()
-    finally:
-        for name in ("peer_step_cost", "step_cost", "turns"):
-            sys.modules.pop(name, None)
-    lines = script.RESULTS.read_text().splitlines()
+    with step_script("peer_step_cost", monkeypatch, tmp_path) as run:
+        assert not run("--quick").exists() and trained == [4, 4]
+        lines = run("--rounds", "2").read_text().splitlines()
     assert lines[0] == "setting,loop,milliseconds_per_step,ratio_to_by_hand"
     assert [line.split('",')[1].split(",")[0] for line in lines[1:]] == [
         "by hand", "plain", "SpuCo ERM",
@@ -295,23 +308,12 @@ def test_a_step_of_composer_is_measured_beside_ours(
     library: Any = ModuleType("composer")
     library.ComposerModel, library.Trainer = nn.Module, Composer
     monkeypatch.setitem(sys.modules, "composer", library)
-    monkeypatch.setattr(sys, "path", [str(PEERS), *sys.path])
-    script: Any = importlib.import_module("composer_step_cost")
-    try:
-        small = partial(SmallConvNet, 3, (4, 4, 4)), make_images(200), 50
-        monkeypatch.setattr(script, "what_of", lambda _: small)
-        monkeypatch.setattr(script, "RESULTS", tmp_path / "steps.csv")
-        monkeypatch.setattr(sys, "argv", ["composer_step_cost.py", "--quick"])
-        script.main()
-        assert given[0]["max_duration"] == "2ep" and not script.RESULTS.exists()
+    with step_script("composer_step_cost", monkeypatch, tmp_path) as run:
+        assert not run("--quick").exists() and given[0]["max_duration"] == "2ep"
         assert given[0]["device_train_microbatch_size"] == 50
-        monkeypatch.setattr(sys, "argv", ["composer_step_cost.py", "--rounds", "2"])
-        script.main()
-    finally:
-        for name in ("composer_step_cost", "step_cost", "turns"):
-            sys.modules.pop(name, None)
-    with script.RESULTS.open(newline="") as file:
-        found = list(csv.DictReader(file))
+        lines = run("--rounds", "2").read_text().splitlines()
+    assert lines[0] == "setting,loop,milliseconds_per_step,ratio_to_by_hand,ratio_to_plain"
+    found = list(csv.DictReader(lines))
     assert [row["loop"] for row in found] == ["by hand", "plain", "Composer, no callbacks"]
     assert found[0]["ratio_to_by_hand"] == found[1]["ratio_to_plain"] == "1.000"
     assert all(float(row["milliseconds_per_step"]) > 0 for row in found)

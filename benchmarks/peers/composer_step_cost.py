@@ -9,13 +9,13 @@ each an epoch, are written to benchmarks/results/composer_step_cost.csv.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
+import peer_steps  # before step_cost and turns: it says where they are
 import torch
+import turns
+from step_cost import Batches, Loop, Model, by_hand, trainer
 from torch import Tensor, nn
 
 from online_debias.data import Images
@@ -23,35 +23,25 @@ from online_debias.functional.cross_entropy import cross_entropy
 from online_debias.optimizer import make_optimizer
 from online_debias.torchvision_compat import import_torchvision
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where step_cost's modules are
-
-import turns  # noqa: E402
-from step_cost import SETTINGS, Batches, Loop, Model, by_hand, trainer, what_of, write  # noqa: E402
-
-RESULTS = Path(__file__).resolve().parent.parent / "results/composer_step_cost.csv"
+BESIDE = ("by hand", "plain")
 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="one round; nothing is written")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    rounds = 1 if given.quick else given.rounds
-    make, train, batch_size = what_of(SETTINGS[0])
+    about = __doc__.splitlines()[0] if __doc__ else ""
+    peer_steps.command(about, "composer_step_cost", BESIDE, measure)
+
+
+def measure(make: Model, train: Images, batch_size: int, rounds: int) -> list[list[Any]]:
+    """Return rows (loop, milliseconds, ratios)."""
     loops: dict[str, Loop] = {
         "by hand": by_hand(make, train, batch_size, 1 + rounds),
         "plain": trainer(make, train, batch_size, 1 + rounds, [], []),
         "Composer, no callbacks": composed(make, train, batch_size, 1 + rounds),
     }
-    steps, sides = len(train) // batch_size, {n: turns.steps_of(x) for n, x in loops.items()}
-    turns.interleave(sides, steps, 1, time.process_time)
-    took = turns.interleave(sides, steps, rounds, time.process_time)
-    rows = turns.per_step(took, steps, beside=("by hand", "plain"))
-    if not given.quick:
-        heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand", "ratio_to_plain"]
-        write(RESULTS, heads, [[SETTINGS[0], *row] for row in rows])
+    steps = len(train) // batch_size
+    took = turns.compare(loops, steps, 1, rounds, time.process_time)
+    return turns.per_step(took, steps, beside=BESIDE)
 
 
 def composed(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:

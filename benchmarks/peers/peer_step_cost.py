@@ -10,34 +10,30 @@ benchmarks/results/peer_step_cost.csv.
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-import torch
+import peer_steps  # before step_cost and turns: it says where they are
+import turns
 from peer_task import Task
 from spuco_methods import ERM
+from step_cost import Loop, Model, by_hand, trainer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where step_cost's modules are
+from online_debias.data import Images
 
-import turns  # noqa: E402
-from step_cost import SETTINGS, Loop, by_hand, trainer, what_of, write  # noqa: E402
-
-RESULTS = Path(__file__).resolve().parent.parent / "results/peer_step_cost.csv"
 Epoch = Callable[[], float]
+BESIDE = ("by hand",)
 
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="one round; nothing is written")
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    rounds = 1 if given.quick else given.rounds
-    make, train, batch_size = what_of(SETTINGS[0])
+    about = __doc__.splitlines()[0] if __doc__ else ""
+    peer_steps.command(about, "peer_step_cost", BESIDE, measure)
+
+
+def measure(make: Model, train: Images, batch_size: int, rounds: int) -> list[list[Any]]:
+    """Return rows (loop, milliseconds, ratios)."""
     steps = len(train) // batch_size
     loops: dict[str, Epoch] = {
         "by hand": stepped(by_hand(make, train, batch_size, 1 + rounds), steps),
@@ -46,11 +42,7 @@ def main() -> None:
     }
     for epoch in loops.values():
         epoch()
-    took = turns.take(loops, rounds)
-    rows = turns.per_step(took, steps, beside=("by hand",))
-    if not given.quick:
-        heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand"]
-        write(RESULTS, heads, [[SETTINGS[0], *row] for row in rows])
+    return turns.per_step(turns.take(loops, rounds), steps, beside=BESIDE)
 
 
 def stepped(loop: Loop, steps: int) -> Epoch:
