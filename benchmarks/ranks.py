@@ -1,7 +1,7 @@
 """What ranks add to a step: `python benchmarks/ranks.py [--ranks 1 2 4] [--quick]`.
 
 The same global batch, by plain training and by `online`, on 1, 2, ... ranks of one thread each,
-which talk over gloo on this machine; with more ranks than cores the figures say nothing. Seconds
+which talk over gloo on this machine; more ranks than cores have to share them. Seconds
 are those of training in results.json. Written to benchmarks/results/ranks.csv.
 """
 

@@ -168,9 +168,11 @@ class Seer(Callback):
         super().__init__(name)
         self.taps, self.says = (tap,), says
         self.given: list[Tensor] = []
+        self.inputs: list[Tensor] = []
 
     def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         self.given.append(features[self.taps[0]])
+        self.inputs.append(inputs)
         return None if self.says is None else torch.full((len(self.given[-1]),), self.says)
 
 
@@ -187,6 +189,7 @@ def test_the_last_callback_that_can_tell_is_asked_with_its_features() -> None:
     for seer in seers[1:]:
         (given,) = seer.given
         assert given.dtype == torch.float32 and torch.equal(given, inputs.float())
+        assert seer.inputs[0] is inputs
     assert not seers[0].given
     model(inputs)
     assert len(seen) == 1  # the hooks are gone
