@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -257,6 +258,7 @@ def step_script(
     finally:
         for one in {name, "peer_steps", "step_cost", "turns"} - before:
             sys.modules.pop(one, None)
+        gc.collect()  # a network's class of a module that is gone: jsonargparse would look for it
 
 
 def test_a_step_of_another_trainer_is_measured_beside_ours(
