@@ -14,7 +14,7 @@ from torch.multiprocessing.spawn import spawn
 
 from online_debias import distributed
 from online_debias.batch import Batch
-from online_debias.batch_norm import RanksBatchNorm2d, over_ranks
+from online_debias.batch_norm import RanksBatchNorm, over_ranks
 from online_debias.run import Run
 from online_debias.sampling import Rounds
 
@@ -48,6 +48,20 @@ def norm() -> nn.BatchNorm2d:
     return made
 
 
+def halves(rank: int) -> Tensor:
+    """The output on a rank's rows in bfloat16."""
+    ours = over_ranks(nn.Sequential(norm()), torch.device("cpu"))
+    found: Tensor = ours(images()[rank::2].bfloat16())
+    return found.detach()
+
+
+def vectors(rows: slice) -> Tensor:
+    """The output of a batch norm of vectors on some rows."""
+    ours = over_ranks(nn.Sequential(nn.BatchNorm1d(4)), torch.device("cpu"))
+    found: Tensor = ours(images()[rows].mean((2, 3)))
+    return found.detach()
+
+
 def uneven() -> str:
     rows = torch.arange(3)
     try:
@@ -74,6 +88,8 @@ def work(rank: int, port: int, folder: Path) -> None:
         "norm": normalised(
             over_ranks(nn.Sequential(norm()), torch.device("cpu"))[0], slice(rank, 6, 2)
         ),  # type: ignore[index]
+        "half": halves(rank),
+        "vectors": vectors(slice(rank, 6, 2)),
         "uneven": uneven(),
         "drawn": drawn(),
     }
@@ -118,10 +134,19 @@ def test_batch_norm_over_ranks_is_that_of_one_process(ranks: list[dict[str, Any]
         torch.testing.assert_close(mean, whole[name])
 
 
+def test_batch_norm_over_ranks_takes_bfloat16_and_vectors(ranks: list[dict[str, Any]]) -> None:
+    whole = norm()(images().bfloat16().float()).detach()
+    flat = vectors(slice(None))
+    for rank, result in enumerate(ranks):
+        assert result["half"].dtype == torch.bfloat16
+        torch.testing.assert_close(result["half"], whole[rank::2].bfloat16())
+        torch.testing.assert_close(result["vectors"], flat[rank::2])
+
+
 def test_batch_norm_alone_is_torchs() -> None:
     model = nn.Sequential(norm())
     assert over_ranks(model, torch.device("cpu")) is model and type(model[0]) is nn.BatchNorm2d
-    ours = RanksBatchNorm2d(4)
+    ours = RanksBatchNorm(4)
     ours.load_state_dict(norm().state_dict())
     theirs = norm()
     assert torch.equal(ours(images()), theirs(images()))
