@@ -425,6 +425,28 @@ def test_a_saved_detector_goes_on_bit_for_bit(settings: dict[str, Any]) -> None:
         assert torch.equal(copied.step(x[rows], y[rows], mass)[0], scores)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_detector_that_has_routed_rows_takes_other_trees(compiled: bool) -> None:
+    if compiled:
+        pytest.importorskip("numba")
+    x, y = stream(64, 16), torch.arange(64) % 2
+    other = make(seed=1, compiled=compiled)
+    feed(other, x)
+    for used in (False, True):
+        detector = make(seed=2, compiled=compiled)
+        if used:
+            detector.score(x, y)
+        detector.load_state_dict(other.state_dict())
+        assert torch.equal(detector.score(x, y), other.score(x, y))
+    trees = torch.arange(150).view(10, 15) % 16, torch.full((10, 15), 0.5)
+    for detector in (fresh := make(compiled=compiled), asked := make(compiled=compiled)):
+        if detector is asked:
+            detector.score(x, y)
+        detector.plant(*trees)
+        feed(detector, x)
+    assert torch.equal(fresh.score(x, y), asked.score(x, y))
+
+
 def test_trees_come_from_the_seed_alone() -> None:
     torch.manual_seed(1)
     first = make(seed=5).forest

@@ -33,6 +33,10 @@ class CompiledRouter:
     def __getstate__(self) -> dict[str, object]:
         return {"_key": ()}
 
+    def forget(self) -> None:
+        """Make the workspace anew."""
+        self._key = ()
+
     def __call__(self, x: Tensor, feature: Tensor, cut: Tensor) -> Tensor:
         """Return `leaf * T + tree` of every row and tree, `[B, T]` int32, until the next call.
 

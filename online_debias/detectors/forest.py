@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -82,6 +84,11 @@ class Forest(nn.Module):
         self.threshold.copy_(torch.where(single.double() < threshold.double(), above, single))
         self.feature.copy_(feature)
         self.cut.copy_(self.threshold)
+        self._router.forget()
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        self._router.forget()
 
     def fold(self) -> None:
         """Let the normaliser catch up with the rows it observed."""

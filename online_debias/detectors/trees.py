@@ -101,6 +101,10 @@ class Router:
     def __getstate__(self) -> dict[str, object]:
         return {"_key": ()}
 
+    def forget(self) -> None:
+        """Make the workspace anew: the features of the trees were changed in place."""
+        self._key = ()
+
     def __call__(self, x: Tensor, feature: Tensor, cut: Tensor) -> Tensor:
         """Return `leaf * T + tree` of every row and tree, `[B, T]` int32, until the next call.
 
