@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -134,6 +137,8 @@ class Abstain(Callback):
 
     def on_features(self, batch: Batch) -> None:
         """Weigh the evidence; take the signals back while there is too little."""
+        if self._acts is not None and self._stands is None:  # it was resumed
+            self._stands = self.evidence, self.followed, self.found
         evidence, followed, found = self._stands or self._weighed(batch)
         for signal in self.withholds:
             if self._acts is None:
@@ -149,6 +154,14 @@ class Abstain(Callback):
         if self.rows >= self.settle:
             self._stands = self.evidence, self.followed, self.found
             self._acts = bool(self.found)
+
+    def get_extra_state(self) -> dict[str, bool | None]:
+        """Return what the host knows of a verdict that stands."""
+        return {"acts": self._acts}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take it back; the evidence is in buffers, which are loaded after this."""
+        self._stands, self._acts = None, state["acts"]
 
     def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         assert batch.logits is not None

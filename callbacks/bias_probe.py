@@ -31,7 +31,7 @@ class BiasProbe(Callback):
     Signals: provides `bias_logits` (argument `logits_signal`), `bias_group`, the class the head
     predicts (argument `group_signal`), and `conflict`, 1 - p(target) / max p (argument `signal`).
     Mixed rows, and all rows in the first ten steps, are published as not conflicting: score 0, the
-    target as bias value.
+    target as bias value; the latter are withheld, so that nobody remembers them.
     Records: `terms/bias_probe`, the head's loss; `detect/mean_score`, the mean score of the batch.
 
     Args:
@@ -106,6 +106,9 @@ class BiasProbe(Callback):
             score = conflict(posterior, batch.targets).masked_fill(agrees, 0)
             batch.publish(self.signal, score)
             self.run.record("detect/mean_score", score.mean())
+        if self.run.step < _LEARNING_STEPS:
+            for signal in self.provides[1:]:
+                batch.withhold(signal, torch.ones_like(batch.mixed))
 
     def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return the class the head predicts; None in the first ten steps."""

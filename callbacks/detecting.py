@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from online_debias.batch import Batch
 from online_debias.callback import Callback
 from online_debias.detectors import Detector
 from online_debias.detectors.posterior import likely_class
+from online_debias.run import Run
 
 
 class Detecting(Callback):
@@ -26,6 +28,14 @@ class Detecting(Callback):
     def __init__(self, detector: Detector, name: str | None) -> None:
         super().__init__(name)
         self.detector = detector
+        self._as_given: list[Detector] = []  # in a list, for a module would be part of the state
+
+    def setup(self, run: Run) -> None:
+        """Begin with the detector as it was given, whatever it learned in another run."""
+        if self._as_given:
+            self.detector = deepcopy(self._as_given[0])
+        else:
+            self._as_given.append(deepcopy(self.detector))
 
     def set_up_for(self, features: Tensor) -> None:
         """Make the detector's buffers for features `[B, D]`, unless it has some."""

@@ -71,6 +71,7 @@ class PartScore(Detecting):
 
     def setup(self, run: Run) -> None:
         """Begin at rest."""
+        super().setup(run)
         self.register_buffer("silent", torch.tensor(False))
         self.register_buffer("evidence", torch.tensor(0.0))  # the most that was seen
         self.looked = 0

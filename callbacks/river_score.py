@@ -98,6 +98,7 @@ class RiverScore(Callback):
     def setup(self, run: Run) -> None:
         """Make the detectors, and the memory of scores."""
         self.known = SampleMemory(run.n_samples)
+        self._waiting.clear()  # of a run before
         models = [self._new(run.seed, target) for target in range(run.n_classes)]
         self.models = RiverModels(models, self.bounded, self.allowed)
 

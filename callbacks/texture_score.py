@@ -95,6 +95,7 @@ class TextureScore(Detecting):
 
     def setup(self, run: Run) -> None:
         """Begin to watch."""
+        super().setup(run)
         # What the published view told right, and texture.
         self.register_buffer("right", torch.zeros(2, run.n_classes))
         self.register_buffer("seen", torch.zeros(run.n_classes))

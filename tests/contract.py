@@ -210,6 +210,13 @@ def test_the_order_of_the_list_does_not_matter(make: type[Callback]) -> None:
     assert_equal(trained(companions(make())), trained(companions(make())[::-1]))
 
 
+def test_it_begins_anew_in_another_run(make: type[Callback]) -> None:
+    callbacks = companions(make())
+    first = {name: value.clone() for name, value in state(trained(callbacks)).items()}
+    for name, value in state(trained(callbacks)).items():
+        torch.testing.assert_close(value, first[name], rtol=0, atol=0, equal_nan=True, msg=name)
+
+
 @pytest.mark.parametrize("stop", [2, 7])
 def test_a_resumed_run_is_the_same_to_the_last_bit(
     make: type[Callback], stop: int, tmp_path: Path

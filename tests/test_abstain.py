@@ -187,6 +187,19 @@ def test_a_verdict_that_stands_is_known_to_the_host() -> None:
         assert withheld(batch) is bool(hushed)
 
 
+def test_a_resumed_verdict_stands_as_it_stood() -> None:
+    for right in (0.4, 0.9):
+        first = made(window=1024, early=1024, settle=1280)
+        for seed in range(12):
+            step(first, right, seed=seed)
+        first.on_epoch_end(first.run)
+        second = made(window=1024, early=1024, settle=1280)
+        second.load_state_dict(first.state_dict())
+        one, other = step(first, right), step(second, right)
+        assert one.hushed == other.hushed and withheld(one) is withheld(other)
+        assert one.withheld.keys() == other.withheld.keys()
+
+
 class Unsettled(Abstain):
     """Says the same and never lets the host know."""
 

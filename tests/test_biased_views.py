@@ -223,6 +223,7 @@ def test_the_first_ten_steps_agree() -> None:
         batch = fit.step(torch.arange(number, number + 60))
         agrees = torch.equal(batch.signals["bias_group"], batch.targets)
         assert agrees == (not batch.signals["conflict"].any()) == (number < 10), number
+        assert (batch.withheld.keys() == {"bias_group", "conflict"}) == (number < 10)
 
 
 def test_probe_teaches_the_model_nothing() -> None:
