@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from online_debias import scores
 from online_debias.cli import main
 from online_debias.metrics import detection
-from online_debias.offline.two_step import TwoStep, balance, class_score
+from online_debias.offline.two_step import TwoStep, balance, bottleneck, class_score
+from online_debias.taps import Tap
+from online_debias.trainer import Trainer
+from tests.conftest import make_images
 from tests.test_cli import SHAPES, here, refused  # noqa: F401  (a fixture)
 
 SVM = "sklearn.svm.OneClassSVM"
@@ -145,6 +148,16 @@ def test_the_last_training_starts_from_the_plain_model() -> None:
     for name, value in weights("a").items():
         if "running" not in name and "num_batches" not in name:  # batch norm goes on counting
             torch.testing.assert_close(value, plain[name], rtol=0, atol=1e-6)
+
+
+def test_the_bottleneck_may_be_elsewhere() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # no Linear
+    images = make_images(60)
+    trainer = Trainer(model, images, epochs=1, batch_size=30)
+    with pytest.raises(ValueError, match="no default tap 'bottleneck'"):
+        bottleneck(trainer, images)
+    taps = {"bottleneck": Tap("0", pool=2), "shallow": "gone"}
+    assert bottleneck(trainer, images, taps=taps)[0].shape == (60, 12)
 
 
 def test_true_flags_make_an_oracle_and_need_no_biased_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from online_debias.functional.decision_score import decision_score
 from online_debias.functional.gce import generalized_cross_entropy
 from online_debias.offline.retrain import retrain
 from online_debias.pipeline import Job, Pipeline
-from online_debias.taps import Taps
+from online_debias.taps import Tap, Taps
 from online_debias.trainer import Trainer
 
 SUITED: dict[str, dict[str, Any]] = {"sklearn.svm.OneClassSVM": {"nu": 0.5}}
@@ -116,8 +117,9 @@ class TwoStep(Pipeline):
             if self.random_views
             else [None, None]
         )
-        _, first = bottleneck(biased, job.train, views[0])
-        features, predictions = bottleneck(biased, job.train, views[1])
+        taps = job.settings.taps
+        _, first = bottleneck(biased, job.train, views[0], taps)
+        features, predictions = bottleneck(biased, job.train, views[1], taps)
         score = torch.zeros(len(targets))
         for target in range(len(job.train.classes)):
             rows = targets == target
@@ -174,7 +176,10 @@ def true_flags(train: Images) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def bottleneck(
-    trainer: Trainer, data: Images, view: torch.Generator | None = None
+    trainer: Trainer,
+    data: Images,
+    view: torch.Generator | None = None,
+    taps: Mapping[str, str | Tap] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the trained model's features `[N, D]` at the bottleneck and predictions `[N]`.
 
@@ -182,18 +187,20 @@ def bottleneck(
         trainer: of the model.
         data: the images, in any place.
         view: draws a mild random variation of each image; None takes them as they are.
+        taps: where the bottleneck is, unless it is the input of the last Linear.
     """
-    taps = Taps(trainer.model, None, ["bottleneck"])
+    given = {name: tap for name, tap in (taps or {}).items() if name == "bottleneck"}
+    reader = Taps(trainer.model, given, ["bottleneck"])
     features, predictions = [], []
     trainer.model.eval()
     for images in data.images.split(1000):
         inputs = Images.to_float(images.to(trainer.device))
         inputs = inputs if view is None else mild(inputs, view)
-        taps.start()
+        reader.start()
         logits = trainer.model(inputs.contiguous(memory_format=trainer.format))
-        features.append(taps.finish()["bottleneck"].cpu())
+        features.append(reader.finish()["bottleneck"].cpu())
         predictions.append(logits.argmax(1).cpu())
-    taps.remove()
+    reader.remove()
     return torch.cat(features), torch.cat(predictions)
 
 
