@@ -17,7 +17,7 @@ from torch import nn
 
 from online_debias.errors import ConfigError
 
-FORMAT = 2
+FORMAT = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -15,11 +15,12 @@ from online_debias.batch import Batch
 from online_debias.callback import Callback, Event, Monitor
 from online_debias.dispatch import Dispatch, named
 from online_debias.functional.cross_entropy import cross_entropy
-from online_debias.preflight import check_logits
+from online_debias.preflight import check_logits, check_losses
 from online_debias.record import Recorder
 from online_debias.run import Run
 from online_debias.sampling import Rounds
 from online_debias.taps import Tap, Taps
+from online_debias.untrained import norms, warn_of_untrained
 from online_debias.wiring import in_order, none_is_oracle, unique_names
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -91,7 +92,7 @@ class Engine:
         self._compose = (combine, normalize, clip)
         self._log_every = log_every
         self._bias = None if bias is None else bias.to(device)
-        self._started = self._in_epoch = False
+        self._started = self._in_epoch = self._in_step = False
         self._rows, self._opened = 0, 0.0
         self._dispatch = Dispatch(self.callbacks, monitors, self.run)
         self.emit, self.watch = self._dispatch.emit, self._dispatch.watch
@@ -102,6 +103,7 @@ class Engine:
             with seeds.fixed(seed, callback.name, "weights"), named(callback, "setup", 0):
                 callback.setup(self.run)
             callback.to(device)
+        self._initial = norms(self.callbacks)
 
     @property
     def monitors(self) -> list[Monitor]:
@@ -116,7 +118,16 @@ class Engine:
     # The four calls of a loop.
 
     def start_step(self, index: Tensor, inputs: Tensor, targets: Tensor) -> Batch:
-        """Open a step with rows `index` `[B]` of the training set; forward `batch.inputs` next."""
+        """Open a step with rows `index` `[B]` of the training set; forward `batch.inputs` next.
+
+        Raises:
+            RuntimeError: the step before is open still, or callbacks resample but nobody draws.
+        """
+        if self._in_step:
+            raise RuntimeError(
+                f"Step {self.run.step} was never closed; call engine.end_step(batch) after the "
+                "optimizer's step."
+            )
         if not self._started:
             self._started = True
             self.emit(Event.FIT_START, self.run)
@@ -125,7 +136,7 @@ class Engine:
             self.sampling.check_in_use()
             self.emit(Event.EPOCH_START, self.run)
         device = self.run.device
-        self._opened = time.perf_counter()
+        self._in_step, self._opened = True, time.perf_counter()
         index, inputs, targets = (
             distributed.gather_rows(value.to(device, non_blocking=True))
             for value in (index, inputs, targets)
@@ -146,7 +157,11 @@ class Engine:
         return batch.of_rank()
 
     def loss(self, batch: Batch, logits: Tensor) -> Tensor:
-        """Return the scalar to call `backward` on, from the model's `logits` `[B, C]`."""
+        """Return the scalar to call `backward` on, from the model's `logits` `[B, C]`.
+
+        Raises:
+            ConfigError: these are no such logits, or the criterion does not give one loss a row.
+        """
         check_logits(logits, len(batch), self.run.n_classes)
         with torch.autocast(batch.index.device.type, enabled=False):  # losses stay in float32
             batch.logits = logits.float()
@@ -156,6 +171,7 @@ class Engine:
             self.emit(Event.FEATURES, batch)
             shifted = sum((batch.shifts[name] for name in sorted(batch.shifts)), batch.logits)
             batch.losses = self._criterion(shifted, batch.targets)
+            check_losses(batch.losses, len(batch))
             self.emit(Event.LOSS, batch)
             self.run.record("train/loss", batch.losses.detach().mean())
             total = self._weighted(batch)
@@ -176,7 +192,8 @@ class Engine:
             seen = batch.detached()
             bias = None if self._bias is None else self._bias[batch.index]
             self.watch("on_step_end", seen, bias, self.run)
-        self.sampling.consumed += self._rows
+        self.sampling.consume(self._rows)
+        self._in_step = False
         self.run.step += 1
         if self.run.step % self._log_every == 0:
             self.flush()
@@ -184,6 +201,8 @@ class Engine:
     def end_epoch(self) -> None:
         """Close an epoch; the next one is drawn from the sampling tables as they stand now."""
         self.flush()  # a loss that is not finite is found before anyone builds on the epoch
+        if self.run.epoch == 0:
+            warn_of_untrained(self.callbacks, self._initial)
         self.emit(Event.EPOCH_END, self.run)
         self.flush()
         self.run.epoch += 1
@@ -218,6 +237,10 @@ class Engine:
         self.flush()
         self.emit(Event.FIT_END, self.run)
 
+    def close(self) -> None:
+        """Take the hooks off the model, which can be pickled then; no step may follow."""
+        self.taps.remove()
+
     def flush(self) -> None:
         """Read the recorded scalars and hand them to the monitors."""
         scalars = self.recorder.flush()
@@ -229,7 +252,13 @@ class Engine:
         self.flush()
         self.watch("on_save", self.run)
         return {
-            "progress": {"step": self.run.step, "epoch": self.run.epoch, "open": self._in_epoch},
+            "progress": {
+                "seed": self.run.seed,
+                "step": self.run.step,
+                "epoch": self.run.epoch,
+                "open": self._in_epoch,
+                "stop_reason": self.run.stop_reason,
+            },
             "callbacks": {c.name: dict(c.state_dict()) for c in self.callbacks},
             "monitors": {type(m).__name__: m.state_dict() for m in self.monitors},
             "sampling": self.sampling.state_dict(),
@@ -239,8 +268,14 @@ class Engine:
         """Go on from `state`.
 
         Raises:
-            ValueError: the state is of a run with other callbacks; names them.
+            ValueError: the state is of a run with another seed or other callbacks; names them.
         """
+        progress = state["progress"]
+        if progress["seed"] != self.run.seed:
+            raise ValueError(
+                f"The checkpoint is of a run with seed {progress['seed']}, this one has "
+                f"{self.run.seed}; resume with the seed the run was started with."
+            )
         saved, here = set(state["callbacks"]), {callback.name for callback in self.callbacks}
         if saved != here:
             raise ValueError(
@@ -258,9 +293,9 @@ class Engine:
         for monitor in self.monitors:
             monitor.load_state_dict(state["monitors"].get(type(monitor).__name__, {}))
         self.sampling.load_state_dict(state["sampling"])
-        progress = state["progress"]
         self.run.step, self.run.epoch = progress["step"], progress["epoch"]
-        self._in_epoch = progress["open"]
+        self.run.stop_reason = progress["stop_reason"]
+        self._in_epoch, self._in_step = progress["open"], False
 
     def _weighted(self, batch: Batch) -> Tensor:
         assert batch.losses is not None

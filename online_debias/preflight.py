@@ -14,6 +14,7 @@ from online_debias.data.images import Images
 from online_debias.errors import ConfigError, told
 
 _FEW = 2  # rows that are tried
+_EXPECTED = "expected (logits, targets) -> a loss for each row"
 
 
 def check_splits(splits: Mapping[str, Images]) -> None:
@@ -87,7 +88,7 @@ def check_model(
                     f"{' '.join(str(error).split())}; choose another --model or size of the images."
                 ) from error
             check_logits(logits, len(few), n_classes)
-            _check_losses(criterion, logits, splits[name].targets[:_FEW].to(device))
+            _try_criterion(criterion, logits, splits[name].targets[:_FEW].to(device))
 
 
 def check_logits(logits: object, n_rows: int, n_classes: int) -> None:
@@ -108,18 +109,26 @@ def check_logits(logits: object, n_rows: int, n_classes: int) -> None:
         )
 
 
-def _check_losses(criterion: Callable[..., Any], logits: Tensor, targets: Tensor) -> None:
-    expected = "expected (logits, targets) -> a loss for each row"
+def check_losses(losses: object, n_rows: int) -> None:
+    """Refuse what is no tensor of losses `[n_rows]`: a mean could not be weighted.
+
+    Raises:
+        ConfigError: says what it is.
+    """
+    if not isinstance(losses, Tensor) or losses.shape != (n_rows,):
+        found = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
+        raise ConfigError(
+            f"criterion: of {n_rows} rows it makes {found}, {_EXPECTED}; PyTorch's need "
+            "reduction='none'."
+        )
+
+
+def _try_criterion(criterion: Callable[..., Any], logits: Tensor, targets: Tensor) -> None:
     try:
         losses = criterion(logits.float(), targets)
     except TypeError as error:
-        raise ConfigError(f"criterion: it refuses its arguments ({error}), {expected}.") from error
-    if not isinstance(losses, Tensor) or losses.shape != targets.shape:
-        found = tuple(losses.shape) if isinstance(losses, Tensor) else type(losses).__name__
-        raise ConfigError(
-            f"criterion: of {len(targets)} rows it makes {found}, {expected}; PyTorch's need "
-            "reduction='none'."
-        )
+        raise ConfigError(f"criterion: it refuses its arguments ({error}), {_EXPECTED}.") from error
+    check_losses(losses, len(targets))
 
 
 def _made(make: Callable[[int], nn.Module], n_classes: int) -> nn.Module:

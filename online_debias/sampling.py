@@ -74,7 +74,8 @@ class Rounds(Sampler[int]):
         self.consumed = 0  # rows of this round that were trained on, by all ranks
         self._run = run
         self._rate: Tensor | None = None  # [N] float64, None for equal rates
-        self._drawn = False
+        self._drawn: int | None = None  # the latest round that was drawn here
+        self._most = 0  # rows of the largest step
 
     def __len__(self) -> int:
         """Rows of a whole round, on this rank."""
@@ -85,17 +86,26 @@ class Rounds(Sampler[int]):
         return iter(self.indices().tolist())
 
     def indices(self) -> Tensor:
-        """Draw the round; return what is left of it for this rank, int64 on the CPU."""
+        """Draw the round; return what is left of it for this rank, int64 on the CPU.
+
+        Raises:
+            RuntimeError: it was drawn before, and not even a batch is left of it.
+        """
         run = self._run
+        whole = len(self) * run.world_size
+        if self._drawn == self.round and whole - self.consumed < self._most:
+            raise RuntimeError(
+                f"Round {self.round} was drawn and trained on, but never closed; call "
+                "engine.end_epoch() after each pass of the loader."
+            )
         if self.consumed == 0:  # a round that is gone on with keeps the rate it began with
             self._draw_by(compose.rates(run.tables) if run.tables else None)
-        self._drawn = True
+        self._drawn = self.round
         stream = seeds.generator("cpu", self.seed, "round", self.round)
         if self._rate is None:
             order = torch.randperm(run.n_samples, generator=stream)
         else:
             order = systematic(self._rate.cpu(), stream)
-        whole = len(self) * run.world_size
         return order[self.consumed : whole][run.rank :: run.world_size]
 
     def rate_of(self, index: Tensor) -> Tensor:
@@ -108,6 +118,11 @@ class Rounds(Sampler[int]):
         self._rate = rate
         self._run.max_rate = 1.0 if rate is None else float(rate.max())  # at a round's border
 
+    def consume(self, rows: int) -> None:
+        """Count rows of this round as trained on, by all ranks."""
+        self.consumed += rows
+        self._most = max(self._most, rows)
+
     def next_round(self) -> None:
         """Begin the next round."""
         self.round += 1
@@ -115,7 +130,7 @@ class Rounds(Sampler[int]):
 
     def check_in_use(self) -> None:
         """Raise RuntimeError when callbacks resample but the loader does not ask this sampler."""
-        if self._run.tables and not self._drawn:
+        if self._run.tables and self._drawn is None:
             names = ", ".join(sorted(self._run.tables))
             raise RuntimeError(
                 f"Callback {names} resamples, but the loader draws by itself; give the DataLoader "
@@ -135,7 +150,7 @@ class Rounds(Sampler[int]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self.seed, self.round = state["seed"], state["round"]
-        self.consumed = state["consumed"]
+        self.consumed, self._drawn = state["consumed"], None
         device = self._run.device
         self._draw_by(None if state["rate"] is None else state["rate"].to(device))
         self._run.tables = {name: table.to(device) for name, table in state["tables"].items()}

@@ -35,5 +35,6 @@ def fixed(seed: int, *names: str | int) -> Iterator[None]:
     It draws from the stream of the consumer called `names`; the global one is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, *names))
+        # Of the CPU alone: `torch.manual_seed` would seed every GPU too, and leave it so.
+        torch.default_generator.manual_seed(derive(seed, *names))
         yield

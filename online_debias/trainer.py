@@ -56,7 +56,7 @@ class Trainer:
         channels_last: memory format of model and images.
         device: where to train.
         seed: of everything random here, except the model's initial weights.
-        run: folder for checkpoints; None writes nothing.
+        run: folder for checkpoints, made if it is missing; None writes nothing.
         save_every: steps between two checkpoints, beside those at the end of every epoch.
         log_every: steps between two reads of the recorded scalars.
         patience: end training after so many evaluations without a better one, by
@@ -170,7 +170,7 @@ class Trainer:
                     self._judge()
                 self.save("last.pt")
             for split in self.evaluate_on.keys() - self.reports.keys():
-                self.evaluate(split)  # of a run that was killed after its last checkpoint
+                self.evaluate(split)  # a split that the run, over by now, was not asked for
             self.engine.end_fit()
         except BaseException as error:
             self.engine.watch("on_exception", self.engine.run, error)
@@ -180,7 +180,15 @@ class Trainer:
     @property
     def _done(self) -> bool:
         run = self.engine.run
-        return run.epoch >= self.epochs or run.stop_reason is not None
+        return run.epoch >= self.epochs or self.stop_reason is not None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why training ends before its last epoch: a callback's reason, or no patience is left."""
+        if self.patience is not None and self.best.waited >= self.patience:
+            best = f"{self.best.value:.3f} in {self.best.by} on the validation split"
+            return f"no evaluation of the last {self.patience} was better than {best}"
+        return self.engine.run.stop_reason
 
     def _epoch(self) -> None:
         self.model.train()
@@ -217,6 +225,7 @@ class Trainer:
         if self.run_folder is not None:
             state = self.state_dict()  # every rank gives its random state
             if self.engine.run.rank == 0:
+                self.run_folder.mkdir(parents=True, exist_ok=True)
                 checkpoint.save(self.run_folder / name, state)
 
     def _judge(self) -> None:
@@ -229,13 +238,6 @@ class Trainer:
         better, self.best.waited = distributed.gather_rows(decided)[0].tolist()
         if better:
             self.save("best.pt")
-        self._lose_patience()
-
-    def _lose_patience(self) -> None:
-        if self.patience is not None and self.best.waited >= self.patience:
-            best = f"{self.best.value:.3f} in {self.best.by} on the validation split"
-            reason = f"no evaluation of the last {self.patience} was better than {best}"
-            self.engine.run.stop(reason)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on bit for bit."""
@@ -247,6 +249,7 @@ class Trainer:
             "random": random_state.states(self.device),
             "cost": {"seconds": self.seconds_training, "samples": self.samples_seen},
             "best": asdict(self.best),
+            "reports": {split: asdict(report) for split, report in self.reports.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -255,7 +258,7 @@ class Trainer:
         Raises:
             ValueError: the state is of another recipe or model, or is no whole state.
         """
-        parts = ("model", "optimizer", "schedule", "engine", "random", "cost", "best")
+        parts = ["model", "optimizer", "schedule", "engine", "random", "cost", "best", "reports"]
         if missing := [name for name in parts if name not in state]:
             raise ValueError(
                 f"The checkpoint has no {', '.join(missing)}; use a whole one of this version."
@@ -274,4 +277,4 @@ class Trainer:
         self.seconds_training = state["cost"]["seconds"]
         self.samples_seen = state["cost"]["samples"]
         self.best = Best(**state["best"])
-        self._lose_patience()  # the run may have been killed after its last epoch
+        self.reports = {split: Report(**told) for split, told in state["reports"].items()}

@@ -335,7 +335,8 @@ def test_a_stopped_run_resumes_to_the_same_bits(number: signal.Signals) -> None:
     assert done.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL), done.stderr
     assert "Traceback" not in done.stderr
     kept = checkpoint.load(Path("stopped/last.pt"))["engine"]["progress"]
-    assert kept == {"step": 8, "epoch": 1, "open": True}
+    place = {"step": 8, "epoch": 1, "open": True}
+    assert kept == {**place, "seed": 0, "stop_reason": None}
     assert not Path("stopped/results.json").exists()
     done = run_apart(["train", "--resume", "stopped"])
     assert done.returncode == 0, done.stderr
@@ -347,6 +348,13 @@ def test_a_stopped_run_resumes_to_the_same_bits(number: signal.Signals) -> None:
         for name in ("whole", "stopped")
     ]
     assert len(metrics[0]) == len(metrics[1])
+
+
+def test_a_run_that_is_over_and_resumed_writes_no_row_twice() -> None:
+    assert main(["train", *SHAPES, "--method", "plain", "--run", "over"]) == 0
+    before = Path("over/metrics.csv").read_bytes()
+    assert main(["train", "--resume", "over"]) == 0
+    assert Path("over/metrics.csv").read_bytes() == before
 
 
 def test_the_demo_writes_three_runs_and_a_table(

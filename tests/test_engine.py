@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from online_debias.batch import Batch
 from online_debias.callback import Callback, Event, Monitor
-from online_debias.callbacks import ConflictScore, EnD, Resample, Reweight
+from online_debias.callbacks import BiasProbe, ConflictScore, EnD, Resample, Reweight
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
 from online_debias.engine import Engine
@@ -171,6 +173,7 @@ def test_features_are_read_only_while_a_callback_wants_them() -> None:
         batch = engine.start_step(torch.arange(8), torch.zeros(8, 3, 12, 12), torch.arange(8) % 3)
         engine.loss(batch, model(batch.inputs))
         assert set(batch.features) == {"shallow", *taps}
+        engine.end_step(batch)
 
 
 def test_readers_run_after_providers_whatever_their_names() -> None:
@@ -331,3 +334,69 @@ def test_layers_made_in_setup_are_those_of_the_seed_and_the_name() -> None:
     assert len(alone) == 3 and len(both[0]) == 7  # "a" comes first and told how many there are
     assert torch.equal(alone, both[1])
     assert not torch.equal(alone, made("a", seed=1)[0])
+
+
+def step(engine: Engine, model: nn.Module, n: int = 4) -> Batch:
+    """One step but for its end."""
+    batch = engine.start_step(torch.arange(n), make_images(n).images.float(), torch.arange(n) % 3)
+    engine.loss(batch, model(batch.inputs)).backward()
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("criterion", "found"),
+    [
+        (nn.CrossEntropyLoss(), r"\(\)"),
+        (lambda x, y: nn.functional.cross_entropy(x, y, reduction="none")[:, None], r"\(4, 1\)"),
+        (lambda x, y: 0.5, "float"),
+    ],
+)
+def test_a_criterion_that_gives_no_loss_a_row_is_refused(criterion: Any, found: str) -> None:
+    model = make_model()
+    engine = Engine(model, n_samples=8, n_classes=3, criterion=criterion)
+    with pytest.raises(ConfigError, match=f"criterion: of 4 rows it makes {found}, expected"):
+        step(engine, model)
+
+
+def test_a_step_that_was_never_closed_is_told() -> None:
+    model = make_model()
+    engine = Engine(model, n_samples=8, n_classes=3)
+    batch = step(engine, model)
+    with pytest.raises(RuntimeError, match=r"Step 0 was never closed; call engine\.end_step"):
+        step(engine, model)
+    engine.end_step(batch)
+    step(engine, model)
+
+
+def test_a_checkpoint_of_another_seed_is_refused() -> None:
+    saved = Engine(make_model(), n_samples=8, n_classes=3, seed=3).state_dict()
+    engine = Engine(make_model(), n_samples=8, n_classes=3, seed=4)
+    with pytest.raises(ValueError, match=r"a run with seed 3, this one has 4; resume with"):
+        engine.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_optimizer_without_the_callbacks_parameters_is_told(known: bool) -> None:
+    model = make_model()
+    engine = Engine(model, [BiasProbe(), Reweight()], n_samples=8, n_classes=3)
+    optimizer = torch.optim.AdamW(
+        [*model.parameters(), *(engine.parameters() if known else [])], fused=True
+    )
+    for _ in range(2):
+        batch = step(engine, model)
+        optimizer.step()
+        engine.end_step(batch)
+    if known:
+        engine.end_epoch()
+        return
+    with pytest.warns(UserWarning, match=r"'bias_probe' has parameters .* engine\.parameters\(\)"):
+        engine.end_epoch()
+
+
+def test_a_closed_engine_leaves_a_model_that_can_be_pickled() -> None:
+    model = make_model()
+    engine = Engine(model, [ConflictScore(), EnD()], n_samples=8, n_classes=3)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        pickle.dumps(model)
+    engine.close()
+    assert pickle.loads(pickle.dumps(model))(torch.zeros(1, 3, 12, 12)).shape == (1, 3)

@@ -150,7 +150,8 @@ def test_a_rank_that_dies_stops_the_run_with_one_message_and_a_checkpoint(
     ours = [line for line in done.stderr.splitlines() if line.startswith("online-debias:")]
     assert len(ours) == 1 and "Another rank was lost" in ours[0] and "--resume" in ours[0], done
     kept = checkpoint.load(Path("a/last.pt"))["engine"]["progress"]
-    assert kept == {"step": 8, "epoch": 1, "open": True}
+    place = {"step": 8, "epoch": 1, "open": True}
+    assert kept == {**place, "seed": 0, "stop_reason": None}
     done = torchrun("--resume", "a")
     assert done.returncode == 0, done.stderr
     assert Path("a/results.json").is_file()

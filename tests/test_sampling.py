@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from online_debias import compose
+from online_debias import compose, seeds
 from online_debias.run import Run
 from online_debias.sampling import Indexed, Rounds, systematic
 
@@ -273,3 +273,33 @@ def test_a_consumer_has_its_own_random_stream_in_every_step() -> None:
     again = make_run()
     again.step = 1
     assert torch.rand(4, generator=again.generator("mix")).tolist() == draws["mix", 1]
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_a_round_that_was_never_closed_is_told(drop_last: bool) -> None:
+    rounds = Rounds(make_run())
+    loader = DataLoader(range(N), batch_size=4, sampler=rounds, drop_last=drop_last)  # type: ignore[arg-type]
+    for rows in loader:
+        rounds.consume(len(rows))
+    with pytest.raises(RuntimeError, match=r"Round 0 was drawn .* call engine\.end_epoch\(\)"):
+        list(loader)
+    resumed = Rounds(make_run())
+    resumed.load_state_dict(rounds.state_dict())
+    assert len(list(resumed)) == N % 4 if drop_last else not list(resumed)
+    rounds.next_round()
+    assert len(list(loader)) == len(loader)
+
+
+def test_a_seed_that_is_fixed_for_a_while_leaves_gpus_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(seed: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", never)
+    before = torch.get_rng_state()
+    with seeds.fixed(0, "weights"):
+        first = torch.rand(2)
+    assert torch.equal(torch.get_rng_state(), before)
+    with seeds.fixed(0, "weights"):
+        assert torch.equal(torch.rand(2), first)

@@ -147,11 +147,35 @@ def test_training_ends_when_patience_is_lost() -> None:
     one.fit()
     assert one.engine.run.epoch == 6
     reason = "no evaluation of the last 2 was better than 0.800 in accuracy on the validation split"
-    assert one.engine.run.stop_reason == reason
+    assert one.stop_reason == reason
     for patience in (None, 3):
         one = scripted(values, patience=patience)
         one.fit()
-        assert (one.engine.run.epoch, one.engine.run.stop_reason) == (8, None)
+        assert (one.engine.run.epoch, one.stop_reason) == (8, None)
+
+
+def test_a_run_that_is_over_is_not_evaluated_anew(tmp_path: Path) -> None:
+    first = judged(tmp_path, epochs=2)
+    first.fit()
+    second = judged(tmp_path, epochs=2)
+    second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
+    second.fit()
+    assert second.reports == first.reports and second.reports.keys() == {"validation", "test"}
+    assert len(first.said) == 2 and not second.said  # type: ignore[attr-defined]
+
+
+def test_a_run_that_a_callback_ended_stays_ended(tmp_path: Path) -> None:
+    class Enough(Callback):
+        def on_epoch_end(self, run: Any) -> None:
+            if run.epoch == 1:
+                run.stop("enough")
+
+    first = judged(tmp_path, callbacks=[Enough()], epochs=5)
+    first.fit()
+    second = judged(tmp_path, callbacks=[Enough()], epochs=5)
+    second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
+    second.fit()
+    assert (second.engine.run.epoch, second.stop_reason) == (2, "enough")
 
 
 def test_epochs_between_evaluations_only_train(tmp_path: Path) -> None:
@@ -187,7 +211,7 @@ def test_a_resumed_run_has_as_much_patience_left(tmp_path: Path, stop: int) -> N
     second = scripted(values, patience=2)
     second.load_state_dict(checkpoint.load(tmp_path / "last.pt"))
     second.fit()
-    assert second.engine.run.epoch == 6 and second.engine.run.stop_reason is not None
+    assert second.engine.run.epoch == 6 and second.stop_reason is not None
     assert "validation" in second.reports
 
 

@@ -108,8 +108,8 @@ def _joined_run(
     if not writes:
         return found
     for trainer in fitted.trainers:
-        if trainer.engine.run.stop_reason is not None:
-            print(f"Training was stopped: {trainer.engine.run.stop_reason}", file=sys.stderr)
+        if trainer.stop_reason is not None:
+            print(f"Training was stopped: {trainer.stop_reason}", file=sys.stderr)
     _write_scores(job, fitted)
     save_weights(folder / "model.safetensors", fitted.trainers[-1].model)
     results.write_json(folder / "results.json", found)
