@@ -48,7 +48,7 @@ def test_every_comparison_has_the_same_settings_and_treats_all_methods_alike() -
         own = [method for method in given["methods"] if not isinstance(method, str)]
         assert "online" in named
         if path.stem not in ("mnist_all", "unbiased"):  # beside whom it stands
-            assert named >= {"plain", "lff", "jtt", "two-step", "group-dro", "online-minimal"}
+            assert named >= {"plain", "lff", "jtt", "two-step", "group-dro"}
         # EnD is shown with other weights, to its advantage, and reads bias labels.
         assert [method["method"] for method in own] == (["end"] if path.stem == "mnist_all" else [])
 
@@ -57,7 +57,7 @@ def test_runs_that_need_no_files_can_be_built(quality: ModuleType) -> None:
     found = cells(
         compare.parse(["--config", str(quality.quick(BENCHMARKS / "quality/patch.yaml"))])
     )
-    named = {"plain", "lff", "jtt", "two-step", "group-dro", "online-minimal", "online"}
+    named = {"plain", "lff", "jtt", "two-step", "group-dro", "online"}
     assert {cell.method for cell in found} == named
 
 
