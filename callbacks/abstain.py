@@ -163,6 +163,11 @@ class Abstain(Callback):
         """Take it back; the evidence is in buffers, which are loaded after this."""
         self._stands, self._acts = None, state["acts"]
 
+    @property
+    def hides_view(self) -> bool:
+        """Whether the verdict is that there is no shortcut; the host waits for it."""
+        return not bool(self.found)
+
     def _weighed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         assert batch.logits is not None
         view = batch.published[self.group_signal]

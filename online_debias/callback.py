@@ -136,6 +136,11 @@ class Callback(nn.Module):
         """Return what was found, by name, for results.json; called once training is over."""
         return {}
 
+    @property
+    def hides_view(self) -> bool:
+        """Whether what callbacks before it see in rows means nothing, outside training too."""
+        return False
+
     def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return the bias value seen in each row, `[B]` int64; None if the callback cannot tell.
 

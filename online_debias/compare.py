@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
@@ -119,7 +119,8 @@ def cells(comparison: Comparison) -> list[Cell]:
     """Return the runs of a comparison, seed by seed; every setting is checked.
 
     Raises:
-        ConfigError: a setting cannot be used, or two methods or data sets have one name.
+        ConfigError: a setting cannot be used, two methods or data sets have one name, or a quoted
+            row is of data that is not compared.
     """
     if comparison.processes < 1:
         raise ConfigError(f"processes is {comparison.processes}, expected at least 1.")
@@ -147,7 +148,19 @@ def cells(comparison: Comparison) -> list[Cell]:
             raise ConfigError(f"Method {method!r} on {place}: {error}") from error
         text = config.dump(configuration)
         found.append(Cell(method, data_name, ratio, seed, folder, text, frozenset(shared)))
+    _check_quoted(comparison.quoted, found)
     return found
+
+
+def _check_quoted(quoted: Sequence[Quoted], cells: Sequence[Cell]) -> None:
+    """Refuse a paper's row that would stand beside none of ours."""
+    places = {(cell.data, cell.ratio): cell.place for cell in cells}
+    for row in quoted:
+        if (row.data, row.ratio) not in places:
+            raise ConfigError(
+                f"The quoted row {row.method!r} is of {_place(row.data, row.ratio)}, which is not "
+                f"compared; there are {', '.join(sorted(set(places.values())))}."
+            )
 
 
 def _named(key: str, entries: list[Entry], default: str) -> dict[str, dict[str, Any]]:

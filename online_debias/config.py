@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -35,7 +37,7 @@ def recipe(name: str) -> dict[str, Any]:
     """Return the settings that a method stands for.
 
     Raises:
-        ConfigError: there is no such method; names the nearest.
+        ConfigError: there is no such method; names the nearest, or all.
     """
     if name not in recipes():
         raise ConfigError(f"There is no method {name!r}; {nearest(name, recipes())}.")
@@ -53,7 +55,11 @@ def parser(method: str = "online", own_callbacks: bool = False) -> ArgumentParse
     """
     for module in ("callbacks", "models"):  # makes short class names known
         importlib.import_module(f"online_debias.{module}")
-    found = ArgumentParser(prog="online-debias train", exit_on_error=False, allow_abbrev=False)
+    found = ArgumentParser(
+        prog="online-debias train", exit_on_error=False, allow_abbrev=False,
+        usage="online-debias train [--method METHOD] [--data DATA] [--SETTING VALUE ...]",
+        epilog=f"Methods: {', '.join(recipes())}. `online-debias data list` has the data sets.",
+    )  # fmt: skip
     found.add_argument("--config", action="config", help="a YAML file with any of these settings")
     found.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
     found.add_class_arguments(Settings)
@@ -62,6 +68,19 @@ def parser(method: str = "online", own_callbacks: bool = False) -> ArgumentParse
         known["callbacks"] = []
     found.set_defaults({**_DEFAULTS, **recipe("plain"), **known, "method": method})
     return found
+
+
+def help_text() -> str:
+    """Return what `train --help` prints: all settings, and what can be chosen."""
+    text = parser().format_help().replace("(required, type:", "(type:")
+    # Every layer of torch's is a subclass of what a network is.
+    known = ", ".join(classes_of("model"))
+    own = (
+        f"; known are {known}, names of torchvision's networks such as resnet18, and import paths)"
+    )
+    own = "\n" + textwrap.indent(textwrap.fill(own[2:], 54), 24 * " ")
+    return re.sub(r"(\n  --model MODEL .*?), known\s+subclasses: .*?\)(?=\n  --)", rf"\1;{own}",
+                  text, count=1, flags=re.DOTALL)  # fmt: skip
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:
@@ -92,7 +111,7 @@ def _settings(chosen: ArgumentParser, read: Callable[[], Namespace]) -> tuple[Se
         for name, field in fields.items():
             if configuration[name] is None and field.default is not None:
                 raise ConfigError(f"{name} is null, expected a value; leave the line out.")
-        settings = chosen.instantiate(configuration)
+        settings = _again_beside_torchvision(lambda: chosen.instantiate(configuration))
     except ArgumentError as error:
         raise ConfigError(sentence(str(error), [*fields])) from error
     except (OSError, ValueError) as error:  # of the classes named; lines may be a tree of files
@@ -103,7 +122,7 @@ def _settings(chosen: ArgumentParser, read: Callable[[], Namespace]) -> tuple[Se
 
 
 def _again_beside_torchvision(read: Callable[[], Namespace]) -> Namespace:
-    """Read settings, of which one may name what imports a torchvision that does not load."""
+    """Read or make what may import a torchvision that does not load."""
     try:
         return read()
     except RuntimeError as error:

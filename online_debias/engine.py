@@ -229,8 +229,11 @@ class Engine:
     def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return what is seen in rows outside training, `[B]`; who speaks for others comes last."""
         features = {name: value.float() for name, value in features.items()}
-        views = (callback.bias_view(features, inputs) for callback in reversed(self.callbacks))
-        return next((view for view in views if view is not None), None)
+        for callback in reversed(self.callbacks):
+            view = callback.bias_view(features, inputs)
+            if view is not None or callback.hides_view:
+                return view
+        return None
 
     def end_fit(self) -> None:
         """Close the fit: the last records are read and monitors close their files."""

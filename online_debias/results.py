@@ -27,9 +27,9 @@ def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
 
     Costs count all trainings: `seconds_training` is time in training and in what a method computes
     between trainings, without evaluations and monitors, `seconds_total` is everything since the
-    command was started; `samples` are rows trained on, `training_passes` is the number of
-    trainings, `extra_parameters` those trained beside the resulting model's. On the CPU
-    `peak_memory_mb` is that of the process.
+    command was started and, of a resumed run, the training before it; `samples` are rows trained
+    on, `training_passes` is the number of trainings, `extra_parameters` those trained beside the
+    resulting model's. On the CPU `peak_memory_mb` is that of the process.
     """
     settings, last = job.settings, fitted.trainers[-1]
     conflicting = job.train.conflicting
@@ -47,7 +47,7 @@ def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
         "epochs": settings.epochs,
         "samples": sum(t.samples_seen for t in fitted.trainers) + beside.samples,
         "conflicting_samples": None if conflicting is None else int(conflicting.sum()),
-        "seconds_total": round(seconds_total, 3),
+        "seconds_total": round(seconds_total + sum(t.seconds_before for t in fitted.trainers), 3),
         "seconds_training": round(
             sum(t.seconds_training for t in fitted.trainers) + beside.seconds, 3
         ),

@@ -23,7 +23,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
         >>> nearest("epoch", ["epochs", "seed"])
         'the nearest are epochs'
     """
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     return f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known)}"
 
 
@@ -33,12 +33,15 @@ def classes_of(key: str) -> list[str]:
         return [f"online_debias.functional.{name}" for name in _CRITERIA]
     if key == "model":
         return ["SmallConvNet", "SimpleConvNet", "Torchvision", "Imported"]
-    waiting, names = [_KINDS[key.partition(".")[0]]] if key in _KINDS else [], []
+    kind = _KINDS.get(key.partition(".")[0])
+    waiting: list[type] = [] if kind is None else kind.__subclasses__()
+    names = []
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        names.append(kind.__name__)
-    return sorted(name for name in names[1:] if not name.startswith("_"))
+        if not inspect.isabstract(kind):
+            names.append(kind.__name__)
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def sentence(message: str, settings: Sequence[str]) -> str:

@@ -70,6 +70,7 @@ class Trainer:
         engine: the engine; it exists before `fit`.
         seconds_training: time spent in training so far, callbacks included; evaluations and
             monitors, which only measure, are not.
+        seconds_before: those of them that were spent before the run was resumed.
         samples_seen: rows trained on so far, by all ranks.
         reports, best: split name -> the latest evaluation; what the best epoch so far had.
     """
@@ -146,7 +147,7 @@ class Trainer:
         steps = self.engine.run.max_steps = epochs * len(self.loader)
         self.optimizer = make_optimizer(self.model, self.engine.callbacks, lr, weight_decay)
         self.schedule = make_schedule(schedule, self.optimizer, steps)
-        self.seconds_training, self.samples_seen = 0.0, 0
+        self.seconds_training, self.seconds_before, self.samples_seen = 0.0, 0.0, 0
         self.reports: dict[str, Report] = {}
         self.best = Best()
 
@@ -274,7 +275,7 @@ class Trainer:
             ) from error
         self.schedule.load_state_dict(state["schedule"])
         random_state.restore(state["random"], self.device)
-        self.seconds_training = state["cost"]["seconds"]
+        self.seconds_training = self.seconds_before = state["cost"]["seconds"]
         self.samples_seen = state["cost"]["samples"]
         self.best = Best(**state["best"])
         self.reports = {split: Report(**told) for split, told in state["reports"].items()}

@@ -296,7 +296,7 @@ def without_annotations(images: Images) -> Images:
 
 def test_its_docstring_lists_signals_and_records(make: type[Callback]) -> None:
     text = re.sub(r"\s+", " ", make.__doc__ or "")
-    assert "Args:" in text or not list(make.__init__.__annotations__)
+    assert "Args:" in text or make.__init__ is Callback.__init__
     callback = make()
     for signal in (*callback.requires, *changed(callback), *callback.provides):
         assert f"`{signal}`" in text, f"the docstring does not name the signal {signal!r}"

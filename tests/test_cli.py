@@ -16,10 +16,13 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from rich.console import Console
 
 from online_debias import checkpoint, config
 from online_debias.cli import main
 from online_debias.commands import demo
+from online_debias.commands.table import show
+from tests.own import Shapes
 
 SHAPES = ["--data", "tests.own.Shapes", "--batch_size", "40", "--epochs", "2"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +100,43 @@ def test_evaluate_prints_what_the_run_reported(capsys: pytest.CaptureFixture[str
         assert f"{name:<22}{results[name]:.4f}" in printed
     assert main(["evaluate", "a", "--data", "BiasedDigits"]) == 1
     assert "does not fit 10 classes of BiasedDigits" in refused(capsys, 1)
+
+
+def test_evaluate_names_bias_values_and_refuses_a_device_that_is_not_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("--method", "plain", "--run", "a") == 0
+    capsys.readouterr()
+    assert main(["evaluate", "a"]) == 0
+    classes = Shapes().test().classes
+    heads = next(line for line in capsys.readouterr().out.splitlines() if classes[0] in line)
+    assert heads.split() == list(classes)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "cuda" in refused(capsys, main(["evaluate", "a", "--device", "cuda"]))
+
+
+def test_the_table_has_accuracy_where_groups_are_not_known_and_cuts_no_number_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = {"method": "a-method-with-a-name", "oracle": True, "accuracy": 0.5, "training_passes": 1}
+    show([run], Console(width=80))
+    assert "accuracy" in (printed := capsys.readouterr().out) and "0.500" in printed
+    groups = {f"accuracy_{name}": 0.25 for name in ("worst_group", "aligned", "conflicting")}
+    found = {"detect_auroc": 0.125, "detect_average_precision": 0.375, "seconds_training": 12345.0}
+    show([{**run, "accuracy_unbiased": 0.75, **groups, **found}], Console(width=80))
+    printed = capsys.readouterr().out
+    for number in ("0.750", "0.250", "0.125", "0.375", "12345.0"):
+        assert number in printed
+    assert "0.500" not in printed and "…" not in printed
+    assert all(len(line.rstrip()) <= 80 for line in printed.splitlines())
+
+
+def test_the_help_of_a_run_says_what_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "torch.nn.Linear" not in text and "(required" not in text
+    assert "known are SmallConvNet, SimpleConvNet, Torchvision, Imported" in text
+    assert f"Methods: {', '.join(config.recipes())}." in text and "--patience" in text
 
 
 def test_a_run_killed_before_its_results_were_written_is_completed() -> None:
@@ -279,7 +319,7 @@ def foreign(path: Path) -> None:
         (cut, "last.pt is cut short or not a checkpoint"),
         (pickled, "last.pt holds pickled objects, which are not loaded"),
         (other_recipe, "written with callbacks .*conflict_score.*this run has none"),
-        (foreign, "last.pt is not a checkpoint of format 2"),
+        (foreign, "last.pt is not a checkpoint of format 3"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(
@@ -355,6 +395,8 @@ def test_a_run_that_is_over_and_resumed_writes_no_row_twice() -> None:
     before = Path("over/metrics.csv").read_bytes()
     assert main(["train", "--resume", "over"]) == 0
     assert Path("over/metrics.csv").read_bytes() == before
+    found = json.loads(Path("over/results.json").read_text())
+    assert found["seconds_total"] > found["seconds_training"] > 0
 
 
 def test_the_demo_writes_three_runs_and_a_table(

@@ -163,6 +163,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "selection": ({"selection": "test"}, "selection"),
     "processes": ({"processes": 0}, "processes is 0, expected at least 1"),
     "key": ({"method": "plain"}, "method"),
+    "quoted": (
+        {"quoted": [{"method": "a", "data": "shape", "cite": "b", "values": {"accuracy": 1}}]},
+        "The quoted row 'a' is of shape, which is not compared; there are shapes",
+    ),
 }
 
 

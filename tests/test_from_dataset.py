@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from online_debias import config
 from online_debias.data import FromDataset, HuggingFace
 from online_debias.data.pixels import to_pixels
 from tests.test_own_data import splits
@@ -307,3 +308,22 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r"pip install 'online-debias\[hf\]'"):
         HuggingFace("x")
+
+
+def test_what_makes_a_data_set_may_import_a_torchvision_that_does_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "takes_two.py").write_text(
+        "from tests.test_from_dataset import Greys\n"
+        "def greys():\n"
+        "    if not tried:\n"
+        "        tried.append(True)\n"
+        "        raise RuntimeError('operator torchvision::nms does not exist')\n"
+        "    return Greys(n=60)\n"
+        "tried = []\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = {"class_path": "online_debias.data.FromDataset",
+             "init_args": {"dataset": "takes_two.greys", "test": 0.2}}  # fmt: skip
+    settings, _ = config.resolve({"method": "plain", "data": given})
+    assert settings.data.train().classes == ("0", "1")

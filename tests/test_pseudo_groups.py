@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from online_debias.callback import Callback
-from online_debias.callbacks import BiasProbe, ConflictScore
+from online_debias.callbacks import Abstain, BiasProbe, ConflictScore
 from online_debias.detectors import BestViews, Centroid, HalfSpaceTrees, Loda
 from online_debias.engine import Engine
 from online_debias.evaluation import measure
@@ -193,3 +193,11 @@ def test_the_last_callback_that_can_tell_is_asked_with_its_features() -> None:
     assert not seers[0].given
     model(inputs)
     assert len(seen) == 1  # the hooks are gone
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.99])
+def test_what_a_verdict_calls_no_shortcut_judges_nothing(threshold: float) -> None:
+    verdict = Abstain(threshold, sure=threshold, hint=0.0, early=64, window=64, least=64, settle=64)
+    one = trained([ConflictScore(HalfSpaceTrees(n_trees=10, fold=64)), verdict])
+    known = "accuracy_pseudo_unbiased" in one.evaluate("validation").metrics
+    assert known is bool(verdict.found) is (threshold < 0.5)

@@ -599,6 +599,20 @@ def test_a_page_of_a_run_without_a_score_or_annotations_or_safe_names(runs: Path
     check(render(runs / "jtt"))
 
 
+def test_a_page_of_a_run_that_withheld_all_scores_says_so_once(runs: Path) -> None:
+    path = runs / "online" / "last.pt"
+    state = checkpoint.load(path)
+    memories = state["engine"]["monitors"]["Detection"]["memories"]
+    for name in ("scores", "groups"):
+        memories[name].fill_(torch.nan)
+    del state["format"]
+    checkpoint.save(path, state)
+    outline = check(render(runs / "online"))
+    assert "the run withheld all scores" in outline.text
+    for heading in ("Most suspicious", "Least suspicious", "score above ½"):
+        assert heading not in outline.text
+
+
 def test_a_page_is_written_where_it_is_asked_for(runs: Path) -> None:
     assert main(["report", str(runs / "plain"), "--output", "page.html"]) == 0
     check(Path("page.html").read_text())

@@ -15,6 +15,7 @@ from online_debias.device import device_of
 from online_debias.errors import ConfigError, plainly
 from online_debias.metrics import group_accuracies, group_metrics
 from online_debias.predict import predict
+from online_debias.report.naming import seen_as
 from online_debias.taps import Taps
 
 
@@ -37,7 +38,7 @@ def command(run: Path, arguments: Sequence[str], console: Console | None = None)
         )
         load_weights(weights, model, otherwise)
         Taps(model, settings.taps, [])  # transforms are part of the model
-    device = device_of(settings.device)
+        device = device_of(settings.device)
     predictions = predict(model.to(device), data.to(device)).argmax(1)
     console = console or Console()
     for name, value in group_metrics(predictions, data.targets, data.bias).items():
@@ -56,7 +57,7 @@ def _groups(
     )
     table.add_column("")
     for value in values:
-        table.add_column(str(value), justify="right")
+        table.add_column(seen_as(value, classes), justify="right")
     for target, name in enumerate(classes):
         row = [cells.get((target, value)) for value in values]
         table.add_row(name, *("" if cell is None else f"{cell[0]:.2f}" for cell in row))

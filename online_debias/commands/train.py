@@ -139,7 +139,7 @@ def _write_scores(job: Job, fitted: Fitted) -> None:
 def command(arguments: Sequence[str]) -> None:
     """Train, and say on the terminal how it went and where to look."""
     if {"-h", "--help"} & set(arguments):
-        config.parser().print_help(sys.stdout)
+        print(config.help_text())
         return
     found = train(arguments)
     if int(os.environ.get("RANK", "0")) == 0:

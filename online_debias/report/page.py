@@ -45,6 +45,7 @@ def render(run: Finished, against: Finished | None = None) -> str:
         "accuracies": groups.accuracies(read),
         "panels": curves.panels(read),
         "true_groups": groups.true_groups(read[0], run.train.classes),
+        "scored": not bool(found.score.isnan().all()),
         "pseudo_groups": groups.pseudo_groups(found, details, run.train.classes),
         "afterwards": afterwards,
         "classes": classes[: suspects.FIRST],
