@@ -17,7 +17,7 @@ Selection = Literal[
 ]
 
 PSEUDO = "accuracy_pseudo_unbiased"
-# The first of these metrics of the validation split that a run has.
+# The first of these metrics of the validation split that a run's last epoch has.
 _BY: Mapping[Selection, tuple[str, ...]] = {
     "best-biased-validation": ("accuracy",),
     "pseudo-group-validation": (PSEUDO, "accuracy"),
@@ -30,7 +30,8 @@ class Best:
     """The best epoch of a run so far, judged while it trains and without bias labels.
 
     An epoch counts by `accuracy_pseudo_unbiased` on the validation split or, where no callback has
-    a biased view, by plain accuracy; one with pseudo-groups is better than any without.
+    a biased view or the verdict is that there is no shortcut, by plain accuracy. Where that
+    changes, epochs before mean nothing any more.
 
     Attributes:
         by: the metric that the best epoch was judged by.
@@ -52,7 +53,7 @@ class Best:
     def better(self, metrics: Mapping[str, float]) -> bool:
         """Take in the next epoch; whether it is better than all before."""
         by = PSEUDO if PSEUDO in metrics else "accuracy"
-        if (by == PSEUDO, metrics[by]) > (self.by == PSEUDO, self.value):
+        if by != self.by or metrics[by] > self.value:
             self.by, self.value, self.waited = by, metrics[by], 0
             return True
         self.waited += 1
@@ -77,7 +78,8 @@ def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> d
     The test split never chooses. "best-biased-validation" takes the epoch with the best accuracy
     on the validation split, which is biased as training is and needs no bias labels;
     "pseudo-group-validation" that with the best `accuracy_pseudo_unbiased`, for which the biased
-    view of the run's own scorer stands in for labels (a run without one is judged by accuracy);
+    view of the run's own scorer stands in for labels (a run without one, or that sees no shortcut
+    in the end, is judged by accuracy);
     "oracle-validation" that with its best unbiased accuracy, so the run is then an oracle. Of
     equally good epochs the first counts.
 
@@ -97,9 +99,13 @@ def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> d
             if row["split"] in ("validation", "test"):
                 values[int(row["epoch"])][row["split"], row["name"]] = float(row["value"])
     names = _BY[selection]
-    by = next((n for n in names if any(("validation", n) in v for v in values.values())), names[0])
-    key = ("validation", by)
-    scored = {epoch: found[key] for epoch, found in values.items() if key in found}
+    scored: dict[int, float] = {}
+    by = None
+    for epoch in sorted(values, reverse=True):  # back to where another metric judged, as in `Best`
+        found = next((n for n in names if ("validation", n) in values[epoch]), None)
+        if found is None or found != (by := by or found):
+            break
+        scored[epoch] = values[epoch]["validation", found]
     if not scored:
         raise ConfigError(
             f"selection is {selection!r}, but {metrics} has no {names[-1]} on a validation split; "

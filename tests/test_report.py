@@ -609,7 +609,7 @@ def test_a_page_of_a_run_that_withheld_all_scores_says_so_once(runs: Path) -> No
     checkpoint.save(path, state)
     outline = check(render(runs / "online"))
     assert "the run withheld all scores" in outline.text
-    for heading in ("Most suspicious", "Least suspicious", "score above ½"):
+    for heading in ("Most suspicious", "Least suspicious", "Pseudo-groups of"):
         assert heading not in outline.text
 
 
