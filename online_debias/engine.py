@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from online_debias import compose, distributed, seeds
+from online_debias import compose, distributed, engine_state, seeds
 from online_debias.batch import Batch
 from online_debias.callback import Callback, Event, Monitor
 from online_debias.dispatch import Dispatch, named
@@ -273,29 +273,12 @@ class Engine:
         Raises:
             ValueError: the state is of a run with another seed or other callbacks; names them.
         """
-        progress = state["progress"]
-        if progress["seed"] != self.run.seed:
-            raise ValueError(
-                f"The checkpoint is of a run with seed {progress['seed']}, this one has "
-                f"{self.run.seed}; resume with the seed the run was started with."
-            )
-        saved, here = set(state["callbacks"]), {callback.name for callback in self.callbacks}
-        if saved != here:
-            raise ValueError(
-                f"The checkpoint was written with callbacks {_listed(saved)}, this run has "
-                f"{_listed(here)}; resume with the recipe the run was started with."
-            )
-        for callback in self.callbacks:
-            try:
-                callback.load_state_dict(state["callbacks"][callback.name])
-            except RuntimeError as error:
-                raise ValueError(
-                    f"The checkpoint's state of callback {callback.name!r} does not fit; resume "
-                    "with the data and the recipe the run was started with."
-                ) from error
+        engine_state.check(state, self.run.seed, self.callbacks)
+        engine_state.load(state["callbacks"], self.callbacks)
         for monitor in self.monitors:
             monitor.load_state_dict(state["monitors"].get(type(monitor).__name__, {}))
         self.sampling.load_state_dict(state["sampling"])
+        progress = state["progress"]
         self.run.step, self.run.epoch = progress["step"], progress["epoch"]
         self.run.stop_reason = progress["stop_reason"]
         self._in_epoch, self._in_step = progress["open"], False
@@ -330,7 +313,3 @@ def _whole(batch: Batch) -> Batch:
     whole.logits = gathered.pop("")
     whole.features = gathered
     return whole
-
-
-def _listed(names: set[str]) -> str:
-    return ", ".join(sorted(names)) or "none"
