@@ -5,8 +5,10 @@ with what `online-debias train` writes, and the online recipes take turns, one s
 process, so that a busy machine slows all of them; with one thread, CPU time is measured. A round is
 an epoch of each, what comes between epochs included. What a recipe does only once (to look for a
 view of the bias) is over by then; its epochs are resampled ones. Without a bias nothing is
-resampled, and parts of the images are still being looked at. The medians over the rounds are
-written to benchmarks/results/step_cost.csv, what the parts of the recipe take to step_parts.csv.
+resampled, and parts of the images are still being looked at. resample-oracle, which only draws
+by true labels, shows what of it is due to other images in the batches. The medians over the rounds
+are written to benchmarks/results/step_cost.csv, what the parts of the recipe take to
+step_parts.csv.
 """
 
 from __future__ import annotations
@@ -123,6 +125,7 @@ def measure(
             "Lightning, no callbacks": lightning(make, train, batch_size, FIRST + rounds),
             "plain": fit([], []),
             "plain, with TensorBoard and CSV": fit([], watching),
+            "resample-oracle": fit(recipe("resample-oracle"), []),
             "online-minimal": fit(recipe("online-minimal"), []),
             "online": fit(recipe("online"), [parts]),
             "online, where there is no bias": trainer(
