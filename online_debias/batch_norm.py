@@ -15,10 +15,10 @@ class RanksBatchNorm(_BatchNorm):
     """`torch.nn.SyncBatchNorm` for the CPU, where torch has none; ranks have equally many rows."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `[B, C, ...]` by mean and variance over all ranks' rows, in float32."""
+        """Normalise `[B, C, ...]` by mean and variance over all ranks' rows, in float32 at least."""
         if not self.training or distributed.world_size() == 1:
             return super().forward(input)
-        rows = input.float()
+        rows = input.to(torch.promote_types(input.dtype, torch.float32))
         over = (0, *range(2, rows.ndim))
         variance, mean = torch.var_mean(rows, over, correction=0)
         means, variances = distributed.gather_rows(torch.stack([mean, variance])[None]).unbind(1)

@@ -92,7 +92,8 @@ class Engine:
         self._compose = (combine, normalize, clip)
         self._log_every = log_every
         self._bias = None if bias is None else bias.to(device)
-        self._started = self._in_epoch = self._in_step = False
+        self._started = self._in_epoch = False
+        self._open = self._closed = 0  # steps of this epoch
         self._rows, self._opened = 0, 0.0
         self._dispatch = Dispatch(self.callbacks, monitors, self.run)
         self.emit, self.watch = self._dispatch.emit, self._dispatch.watch
@@ -120,14 +121,11 @@ class Engine:
     def start_step(self, index: Tensor, inputs: Tensor, targets: Tensor) -> Batch:
         """Open a step with rows `index` `[B]` of the training set; forward `batch.inputs` next.
 
+        A step that is given up may stay open: the next one takes its place.
+
         Raises:
-            RuntimeError: the step before is open still, or callbacks resample but nobody draws.
+            RuntimeError: callbacks resample, but the loader does not draw by `sampler`.
         """
-        if self._in_step:
-            raise RuntimeError(
-                f"Step {self.run.step} was never closed; call engine.end_step(batch) after the "
-                "optimizer's step."
-            )
         if not self._started:
             self._started = True
             self.emit(Event.FIT_START, self.run)
@@ -136,7 +134,7 @@ class Engine:
             self.sampling.check_in_use()
             self.emit(Event.EPOCH_START, self.run)
         device = self.run.device
-        self._in_step, self._opened = True, time.perf_counter()
+        self._open, self._opened = self._open + 1, time.perf_counter()
         index, inputs, targets = (
             distributed.gather_rows(value.to(device, non_blocking=True))
             for value in (index, inputs, targets)
@@ -193,13 +191,23 @@ class Engine:
             bias = None if self._bias is None else self._bias[batch.index]
             self.watch("on_step_end", seen, bias, self.run)
         self.sampling.consume(self._rows)
-        self._in_step = False
+        self._closed += 1
         self.run.step += 1
         if self.run.step % self._log_every == 0:
             self.flush()
 
     def end_epoch(self) -> None:
-        """Close an epoch; the next one is drawn from the sampling tables as they stand now."""
+        """Close an epoch; the next one is drawn from the sampling tables as they stand now.
+
+        Raises:
+            RuntimeError: none of its steps was closed.
+        """
+        if self._open and not self._closed:
+            raise RuntimeError(
+                f"Of {self._open} steps none was closed; call engine.end_step(batch) after each "
+                "of the optimizer's."
+            )
+        self._open = self._closed = 0
         self.flush()  # a loss that is not finite is found before anyone builds on the epoch
         if self.run.epoch == 0:
             warn_of_untrained(self.callbacks, self._initial)
@@ -281,7 +289,7 @@ class Engine:
         progress = state["progress"]
         self.run.step, self.run.epoch = progress["step"], progress["epoch"]
         self.run.stop_reason = progress["stop_reason"]
-        self._in_epoch, self._in_step = progress["open"], False
+        self._in_epoch = progress["open"]
 
     def _weighted(self, batch: Batch) -> Tensor:
         assert batch.losses is not None

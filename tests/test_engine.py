@@ -173,7 +173,6 @@ def test_features_are_read_only_while_a_callback_wants_them() -> None:
         batch = engine.start_step(torch.arange(8), torch.zeros(8, 3, 12, 12), torch.arange(8) % 3)
         engine.loss(batch, model(batch.inputs))
         assert set(batch.features) == {"shallow", *taps}
-        engine.end_step(batch)
 
 
 def test_readers_run_after_providers_whatever_their_names() -> None:
@@ -358,14 +357,16 @@ def test_a_criterion_that_gives_no_loss_a_row_is_refused(criterion: Any, found: 
         step(engine, model)
 
 
-def test_a_step_that_was_never_closed_is_told() -> None:
+def test_steps_that_were_never_closed_are_told_and_one_that_is_given_up_is_not() -> None:
     model = make_model()
     engine = Engine(model, n_samples=8, n_classes=3)
-    batch = step(engine, model)
-    with pytest.raises(RuntimeError, match=r"Step 0 was never closed; call engine\.end_step"):
-        step(engine, model)
+    for _ in range(2):
+        batch = step(engine, model)
+    with pytest.raises(RuntimeError, match=r"Of 2 steps none was closed; call engine\.end_step"):
+        engine.end_epoch()
     engine.end_step(batch)
-    step(engine, model)
+    engine.end_epoch()
+    engine.end_epoch()  # without any step
 
 
 def test_a_checkpoint_of_another_seed_is_refused() -> None:
