@@ -15,7 +15,7 @@ class RanksBatchNorm(_BatchNorm):
     """`torch.nn.SyncBatchNorm` for the CPU, where torch has none; ranks have equally many rows."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise `[B, C, ...]` by mean and variance over all ranks' rows, in float32 at least."""
+        """Normalise `[B, C, ...]` by moments over the rows of all ranks, in float32 at least."""
         if not self.training or distributed.world_size() == 1:
             return super().forward(input)
         rows = input.to(torch.promote_types(input.dtype, torch.float32))
