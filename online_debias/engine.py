@@ -93,7 +93,7 @@ class Engine:
         self._log_every = log_every
         self._bias = None if bias is None else bias.to(device)
         self._started = self._in_epoch = False
-        self._open = self._closed = 0  # steps of this epoch
+        self._steps_opened = self._steps_closed = 0  # steps of this epoch
         self._rows, self._opened = 0, 0.0
         self._dispatch = Dispatch(self.callbacks, monitors, self.run)
         self.emit, self.watch = self._dispatch.emit, self._dispatch.watch
@@ -134,7 +134,8 @@ class Engine:
             self.sampling.check_in_use()
             self.emit(Event.EPOCH_START, self.run)
         device = self.run.device
-        self._open, self._opened = self._open + 1, time.perf_counter()
+        self._opened = time.perf_counter()
+        self._steps_opened += 1
         index, inputs, targets = (
             distributed.gather_rows(value.to(device, non_blocking=True))
             for value in (index, inputs, targets)
@@ -191,7 +192,7 @@ class Engine:
             bias = None if self._bias is None else self._bias[batch.index]
             self.watch("on_step_end", seen, bias, self.run)
         self.sampling.consume(self._rows)
-        self._closed += 1
+        self._steps_closed += 1
         self.run.step += 1
         if self.run.step % self._log_every == 0:
             self.flush()
@@ -202,12 +203,12 @@ class Engine:
         Raises:
             RuntimeError: none of its steps was closed.
         """
-        if self._open and not self._closed:
+        if self._steps_opened and not self._steps_closed:
             raise RuntimeError(
-                f"Of {self._open} steps none was closed; call engine.end_step(batch) after each "
+                f"Of {self._steps_opened} steps none was closed; call engine.end_step(batch) after each "
                 "of the optimizer's."
             )
-        self._open = self._closed = 0
+        self._steps_opened = self._steps_closed = 0
         self.flush()  # a loss that is not finite is found before anyone builds on the epoch
         if self.run.epoch == 0:
             warn_of_untrained(self.callbacks, self._initial)
