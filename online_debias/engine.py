@@ -205,8 +205,8 @@ class Engine:
         """
         if self._steps_opened and not self._steps_closed:
             raise RuntimeError(
-                f"Of {self._steps_opened} steps none was closed; call engine.end_step(batch) after each "
-                "of the optimizer's."
+                f"Of {self._steps_opened} steps none was closed; call engine.end_step(batch) "
+                "after each of the optimizer's."
             )
         self._steps_opened = self._steps_closed = 0
         self.flush()  # a loss that is not finite is found before anyone builds on the epoch
