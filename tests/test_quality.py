@@ -57,7 +57,7 @@ def test_runs_that_need_no_files_can_be_built(quality: ModuleType) -> None:
     found = cells(
         compare.parse(["--config", str(quality.quick(BENCHMARKS / "quality/patch.yaml"))])
     )
-    named = {"plain", "lff", "jtt", "two-step", "group-dro", "online"}
+    named = {"plain", "lff", "jtt", "two-step", "group-dro", "online-minimal", "online"}
     assert {cell.method for cell in found} == named
 
 
