@@ -138,7 +138,7 @@ class Abstain(Callback):
     def on_features(self, batch: Batch) -> None:
         """Weigh the evidence; take the signals back while there is too little."""
         if self._acts is not None and self._stands is None:  # it was resumed
-            self._stands = self.evidence, self.followed, self.found
+            self._stands = self._verdict
         evidence, followed, found = self._stands or self._weighed(batch)
         for signal in self.withholds:
             if self._acts is None:
@@ -152,7 +152,7 @@ class Abstain(Callback):
     def on_epoch_end(self, run: Run) -> None:
         """See whether the verdict stands; here the host may wait."""
         if self.rows >= self.settle:
-            self._stands = self.evidence, self.followed, self.found
+            self._stands = self._verdict
             self._acts = bool(self.found)
 
     def get_extra_state(self) -> dict[str, bool | None]:
@@ -210,6 +210,10 @@ class Abstain(Callback):
     def found(self) -> Tensor:
         """Whether there is a shortcut, 0-dim bool."""
         return self._may_act & self._suffices(self.evidence)
+
+    @property
+    def _verdict(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.evidence, self.followed, self.found
 
     @property
     def _may_act(self) -> Tensor:

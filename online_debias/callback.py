@@ -138,7 +138,10 @@ class Callback(nn.Module):
 
     @property
     def hides_view(self) -> bool:
-        """Whether what callbacks before it see in rows means nothing, outside training too."""
+        """Whether what is seen in rows means nothing, outside training too.
+
+        Only callbacks that replace what is withheld are asked for their `bias_view` then.
+        """
         return False
 
     def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:

@@ -104,7 +104,7 @@ class Engine:
             with seeds.fixed(seed, callback.name, "weights"), named(callback, "setup", 0):
                 callback.setup(self.run)
             callback.to(device)
-        self._initial = norms(self.callbacks)
+        self._initial = [norms(callback) for callback in self.callbacks]
 
     @property
     def monitors(self) -> list[Monitor]:
@@ -238,11 +238,10 @@ class Engine:
     def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return what is seen in rows outside training, `[B]`; who speaks for others comes last."""
         features = {name: value.float() for name, value in features.items()}
-        for callback in reversed(self.callbacks):
-            view = callback.bias_view(features, inputs)
-            if view is not None or callback.hides_view:
-                return view
-        return None
+        hidden = any(callback.hides_view for callback in self.callbacks)
+        asked = [call for call in reversed(self.callbacks) if call.replaces or not hidden]
+        views = (callback.bias_view(features, inputs) for callback in asked)
+        return next((view for view in views if view is not None), None)
 
     def end_fit(self) -> None:
         """Close the fit: the last records are read and monitors close their files."""

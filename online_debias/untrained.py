@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,22 +12,21 @@ from online_debias.callback import Callback
 
 
 @torch.no_grad()
-def norms(callbacks: Iterable[Callback]) -> dict[str, list[Tensor]]:
-    """Return the norms of each callback's parameters, by its name: they change with training."""
-    return {callback.name: [p.norm() for p in callback.parameters()] for callback in callbacks}
+def norms(callback: Callback) -> list[Tensor]:
+    """Return the norms of a callback's parameters, which change with training."""
+    return [p.norm() for p in callback.parameters()]
 
 
-def warn_of_untrained(callbacks: Iterable[Callback], before: Mapping[str, list[Tensor]]) -> None:
+def warn_of_untrained(callbacks: Sequence[Callback], before: Sequence[list[Tensor]]) -> None:
     """Warn of a callback whose parameters have gradients, and the norms that they had before.
 
     The host waits for the device.
     """
-    for callback in callbacks:
-        name, now = callback.name, norms([callback])[callback.name]
+    for callback, initial in zip(callbacks, before, strict=True):
         asked = any(p.grad is not None and bool(p.grad.any()) for p in callback.parameters())
-        if asked and all(map(torch.equal, now, before[name])):
+        if asked and all(map(torch.equal, norms(callback), initial)):
             warnings.warn(
-                f"Callback {name!r} has parameters that no step has changed; give the optimizer "
-                "those of engine.parameters() too.",
+                f"Callback {callback.name!r} has parameters that no step has changed; give the "
+                "optimizer those of engine.parameters() too.",
                 stacklevel=3,
             )

@@ -201,3 +201,19 @@ def test_what_a_verdict_calls_no_shortcut_judges_nothing(threshold: float) -> No
     one = trained([ConflictScore(HalfSpaceTrees(n_trees=10, fold=64)), verdict])
     known = "accuracy_pseudo_unbiased" in one.evaluate("validation").metrics
     assert known is bool(verdict.found) is (threshold < 0.5)
+
+
+@pytest.mark.parametrize("change", ["restates", "replaces"])
+def test_who_speaks_where_the_view_is_hidden_has_replaced_it(change: str) -> None:
+    class Says(Callback):
+        def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
+            return torch.zeros(len(inputs), dtype=torch.int64)
+
+    class Hides(Callback):
+        hides_view = True
+
+    says = Says()
+    setattr(says, change, ("conflict",))
+    scorer = ConflictScore(HalfSpaceTrees(n_trees=10, fold=64))
+    engine = Engine(make_model(), [scorer, Hides(), says], n_samples=8, n_classes=3)
+    assert (engine.bias_view({}, torch.zeros(2)) is not None) == (change == "replaces")
