@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ Selection = Literal[
 ]
 
 PSEUDO = "accuracy_pseudo_unbiased"
-# The first of these metrics of the validation split that a run's last epoch has.
+# An epoch is judged by the first of these metrics of the validation split that it has.
 _BY: Mapping[Selection, tuple[str, ...]] = {
     "best-biased-validation": ("accuracy",),
     "pseudo-group-validation": (PSEUDO, "accuracy"),
@@ -50,9 +50,11 @@ class Best:
     value: float = -math.inf
     waited: int = 0
 
-    def better(self, metrics: Mapping[str, float]) -> bool:
-        """Take in the next epoch; whether it is better than all before."""
-        by = PSEUDO if PSEUDO in metrics else "accuracy"
+    def better(
+        self, metrics: Mapping[str, float], names: Sequence[str] = (PSEUDO, "accuracy")
+    ) -> bool:
+        """Take in the next epoch, by the first of `names` it has; whether it beats all before."""
+        by = next(name for name in names if name in metrics)
         if by != self.by or metrics[by] > self.value:
             self.by, self.value, self.waited = by, metrics[by], 0
             return True
@@ -93,29 +95,23 @@ def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> d
     """
     if selection == "last":
         return dict(results)
-    values: dict[int, dict[tuple[str, str], float]] = defaultdict(dict)
+    values: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     with metrics.open(newline="") as file:
         for row in csv.DictReader(file):
             if row["split"] in ("validation", "test"):
-                values[int(row["epoch"])][row["split"], row["name"]] = float(row["value"])
+                values[int(row["epoch"])][row["split"]][row["name"]] = float(row["value"])
     names = _BY[selection]
-    scored: dict[int, float] = {}
-    by = None
-    for epoch in sorted(values, reverse=True):  # back to where another metric judged, as in `Best`
-        found = next((n for n in names if ("validation", n) in values[epoch]), None)
-        if found is None or found != (by := by or found):
-            break
-        scored[epoch] = values[epoch]["validation", found]
-    if not scored:
+    best, chosen_epoch = Best(), None
+    for epoch, splits in sorted(values.items()):
+        judged = splits["validation"]
+        if not judged.keys().isdisjoint(names) and best.better(judged, names):
+            chosen_epoch = epoch
+    if chosen_epoch is None:
         raise ConfigError(
             f"selection is {selection!r}, but {metrics} has no {names[-1]} on a validation split; "
             "choose selection: last."
         )
-    best = max(scored, key=lambda epoch: (scored[epoch], -epoch))
-    chosen = {
-        name: value
-        for (split, name), value in values[best].items()
-        if split == "test" and name.startswith("accuracy")
-    }
+    test = values[chosen_epoch]["test"]
+    chosen = {name: value for name, value in test.items() if name.startswith("accuracy")}
     oracle = bool(results["oracle"]) or selection == "oracle-validation"
     return {**results, **chosen, "selection": selection, "oracle": oracle}
