@@ -156,8 +156,11 @@ def test_the_bottleneck_may_be_elsewhere() -> None:
     trainer = Trainer(model, images, epochs=1, batch_size=30)
     with pytest.raises(ValueError, match="no default tap 'bottleneck'"):
         bottleneck(trainer, images)
-    taps = {"bottleneck": Tap("0", pool=2), "shallow": "gone"}
-    assert bottleneck(trainer, images, taps=taps)[0].shape == (60, 12)
+    assert bottleneck(trainer, images, tap=Tap("0", pool=2))[0].shape == (60, 12)
+    doubled = Tap("0", transform=lambda feature: 2 * feature)
+    plain, _ = bottleneck(trainer, images, tap=Tap("0"))
+    twice = Trainer(model, images, epochs=1, batch_size=30, taps={"bottleneck": doubled})
+    assert torch.equal(bottleneck(twice, images, tap=doubled)[0], 2 * plain)  # and not four times
 
 
 def test_true_flags_make_an_oracle_and_need_no_biased_model() -> None:

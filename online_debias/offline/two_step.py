@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -117,9 +117,9 @@ class TwoStep(Pipeline):
             if self.random_views
             else [None, None]
         )
-        taps = job.settings.taps
-        _, first = bottleneck(biased, job.train, views[0], taps)
-        features, predictions = bottleneck(biased, job.train, views[1], taps)
+        tap = job.settings.taps.get("bottleneck")
+        _, first = bottleneck(biased, job.train, views[0], tap)
+        features, predictions = bottleneck(biased, job.train, views[1], tap)
         score = torch.zeros(len(targets))
         for target in range(len(job.train.classes)):
             rows = targets == target
@@ -179,7 +179,7 @@ def bottleneck(
     trainer: Trainer,
     data: Images,
     view: torch.Generator | None = None,
-    taps: Mapping[str, str | Tap] | None = None,
+    tap: str | Tap | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the trained model's features `[N, D]` at the bottleneck and predictions `[N]`.
 
@@ -187,10 +187,11 @@ def bottleneck(
         trainer: of the model.
         data: the images, in any place.
         view: draws a mild random variation of each image; None takes them as they are.
-        taps: where the bottleneck is, unless it is the input of the last Linear.
+        tap: where the bottleneck is; None is the input of the last Linear.
     """
-    given = {name: tap for name, tap in (taps or {}).items() if name == "bottleneck"}
-    reader = Taps(trainer.model, given, ["bottleneck"])
+    if isinstance(tap, Tap):
+        tap = replace(tap, transform=None)  # the trainer's own hook has applied it
+    reader = Taps(trainer.model, {"bottleneck": tap} if tap else None, ["bottleneck"])
     features, predictions = [], []
     trainer.model.eval()
     for images in data.images.split(1000):

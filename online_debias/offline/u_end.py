@@ -52,7 +52,7 @@ class UEnD(Pipeline):
         first.fit()
         with job.between_trainings():
             n_classes, targets = len(job.train.classes), job.train.targets.cpu()
-            features, _ = bottleneck(first, job.train, taps=job.settings.taps)
+            features, _ = bottleneck(first, job.train, tap=job.settings.taps.get("bottleneck"))
             seed = seeds.derive(job.settings.seed, "u_end")
             cluster = kmeans(features, self.n_clusters or n_classes, seed)
             score = composition_score(cluster, targets, n_classes)
