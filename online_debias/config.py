@@ -74,13 +74,13 @@ def help_text() -> str:
     """Return what `train --help` prints: all settings, and what can be chosen."""
     text = parser().format_help().replace("(required, type:", "(type:")
     # Every layer of torch's is a subclass of what a network is.
-    known = ", ".join(classes_of("model"))
-    own = (
-        f"; known are {known}, names of torchvision's networks such as resnet18, and import paths)"
+    classes = ", ".join(classes_of("model"))
+    known = (
+        f"known are {classes}, names of torchvision's networks such as resnet18, and import paths)"
     )
-    own = "\n" + textwrap.indent(textwrap.fill(own[2:], 54), 24 * " ")
-    return re.sub(r"(\n  --model MODEL .*?), known\s+subclasses: .*?\)(?=\n  --)", rf"\1;{own}",
-                  text, count=1, flags=re.DOTALL)  # fmt: skip
+    known = textwrap.indent(textwrap.fill(known, 54), 24 * " ")
+    named = r"(\n  --model MODEL .*?), known\s+subclasses: .*?\)(?=\n  --)"
+    return re.sub(named, rf"\1;\n{known}", text, count=1, flags=re.DOTALL)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:

@@ -257,9 +257,11 @@ def test_weights_are_read_however_they_were_saved(
 
 
 def test_a_network_with_a_part_called_net_keeps_its_names(tmp_path: Path) -> None:
-    torch.save(Torchvision(3, "squeezenet1_1").state_dict(), tmp_path / "weights.pth")
+    theirs = Torchvision(3, "squeezenet1_1").state_dict()
+    torch.save(theirs, tmp_path / "weights.pth")
     path = "online_debias.models.Torchvision"
-    Imported(3, path, {"name": "squeezenet1_1"}, weights=tmp_path / "weights.pth")
+    made = Imported(3, path, {"name": "squeezenet1_1"}, weights=tmp_path / "weights.pth").net
+    assert all(torch.equal(value, theirs[name]) for name, value in made.state_dict().items())
 
 
 def test_weights_of_a_last_layer_for_other_classes_are_left_out(tmp_path: Path) -> None:
