@@ -17,18 +17,19 @@ browser: $(VENV)/ready
 lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 type: $(VENV)/ready
 	$(BIN)/mypy
 
 bench: $(VENV)/ready
-	$(BIN)/python benchmarks/detectors.py
-	$(BIN)/python benchmarks/step_cost.py
-	$(BIN)/python benchmarks/scale.py
-	$(BIN)/python benchmarks/loading.py
-	$(BIN)/python benchmarks/ranks.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/speed/detectors.py
+	$(BIN)/python benchmarks/speed/step_cost.py
+	$(BIN)/python benchmarks/speed/scale.py
+	$(BIN)/python benchmarks/speed/loading.py
+	$(BIN)/python benchmarks/speed/ranks.py
+	$(BIN)/python benchmarks/speed/memory.py
+	$(BIN)/python benchmarks/speed/startup.py
 	$(BIN)/online-debias compare --config benchmarks/demo_compare.yaml
 	cp runs/demo_compare/results.csv benchmarks/results/demo_compare.csv
 	cp runs/demo_compare/plots/BiasedDigits-0.98-cost.png docs/demo_compare_cost.png

@@ -14,13 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import budgets
-import robustness_tables
-import scorers_table
-import speed_tables
 import yaml
+from quality import budgets, scorers_table
+from robustness import robustness_tables
+from speed import speed_tables
 
-from online_debias import summary, tables
+from online_debias.comparison import summary, tables
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -9,27 +9,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from online_debias.batch import Batch as Batch
-    from online_debias.callback import Callback as Callback
-    from online_debias.callback import Event as Event
-    from online_debias.callback import Monitor as Monitor
+    from online_debias.engine import Batch as Batch
+    from online_debias.engine import Callback as Callback
     from online_debias.engine import Engine as Engine
-    from online_debias.run import Run as Run
-    from online_debias.sampling import Indexed as Indexed
+    from online_debias.engine import Event as Event
+    from online_debias.engine import Indexed as Indexed
+    from online_debias.engine import Monitor as Monitor
+    from online_debias.engine import Run as Run
+    from online_debias.runtime import checkpoint as checkpoint
     from online_debias.taps import Tap as Tap
-    from online_debias.trainer import Trainer as Trainer
+    from online_debias.training import Trainer as Trainer
 
 _HOMES = {
-    "Batch": "batch",
-    "Callback": "callback",
+    "Batch": "engine",
+    "Callback": "engine",
     "Engine": "engine",
-    "Event": "callback",
-    "Indexed": "sampling",
-    "Monitor": "callback",
-    "Run": "run",
+    "Event": "engine",
+    "Indexed": "engine",
+    "Monitor": "engine",
+    "Run": "engine",
     "Tap": "taps",
-    "Trainer": "trainer",
+    "Trainer": "training",
 }
+# Modules that own loops and the settings of older runs find here.
+_MODULES = {"checkpoint": "runtime.checkpoint", "pipeline": "runs.pipeline"}
 
 __all__ = [  # noqa: F822
     "Batch",
@@ -47,4 +50,6 @@ __all__ = [  # noqa: F822
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"online_debias.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"online_debias.{_MODULES[name]}")
     raise AttributeError(f"module 'online_debias' has no attribute {name!r}")

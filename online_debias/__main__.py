@@ -2,6 +2,6 @@
 
 import sys
 
-from online_debias.cli import main
+from online_debias.cli.main import main
 
 sys.exit(main())

@@ -12,8 +12,6 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from online_debias import scores
-from online_debias.callback import Callback
 from online_debias.callbacks import (
     Abstain,
     ConflictScore,
@@ -24,7 +22,9 @@ from online_debias.callbacks import (
 )
 from online_debias.data import Images
 from online_debias.detectors import BestViews
+from online_debias.engine import Callback
 from online_debias.models import SmallConvNet
+from online_debias.runtime import scores_csv
 
 torch.set_num_threads(1)
 
@@ -36,7 +36,8 @@ COLOURS = torch.tensor([[230, 40, 40], [40, 230, 40], [40, 40, 230]], dtype=torc
 def script(name: str) -> ModuleType:
     """Import a benchmark as a script finds it: beside itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
+        for folder in (BENCHMARKS, *sorted(BENCHMARKS.iterdir())):
+            patch.syspath_prepend(str(folder))
         return importlib.import_module(name)
 
 
@@ -83,7 +84,7 @@ def make_files(folder: Path) -> None:
     assert images.bias is not None
     noise = torch.rand(len(images), generator=torch.Generator().manual_seed(0))
     score = 0.7 * (images.bias != images.targets).float() + 0.3 * noise
-    scores.write(folder / "scores.csv", scores.Scores(images.targets, score, images.bias))
+    scores_csv.write(folder / "scores.csv", scores_csv.Scores(images.targets, score, images.bias))
     torch.manual_seed(1)
     network = SmallConvNet(3)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)

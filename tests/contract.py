@@ -19,8 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from online_debias import callbacks as exported
-from online_debias import checkpoint
-from online_debias.callback import Callback, Event, Monitor
 from online_debias.callbacks import (
     Abstain,
     BiasProbe,
@@ -35,9 +33,10 @@ from online_debias.callbacks import (
 )
 from online_debias.data import Images
 from online_debias.detectors import HalfSpaceTrees, Mahalanobis, PartViews
-from online_debias.record import Scalar
-from online_debias.run import Run
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback, Event, Monitor, Run
+from online_debias.engine.recorder import Scalar
+from online_debias.runtime import checkpoint
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_files, make_images, make_model
 from tests.no_sync import NoSync
 

@@ -7,10 +7,8 @@ import signal
 
 import torch
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.data import Images, Source
-from online_debias.run import Run
+from online_debias.engine import Batch, Callback, Run
 from tests.conftest import CLASSES, make_images
 
 

@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.batch import Batch
 from online_debias.callbacks import Abstain, CrossBiasMix, EnD, Resample
-from online_debias.functional.agreement import agreement
-from online_debias.run import Run
-from online_debias.trainer import Trainer
+from online_debias.engine import Batch, Run
+from online_debias.functional.shortcut.agreement import agreement
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model, make_recipe
 
 torch.set_num_threads(1)

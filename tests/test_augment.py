@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from online_debias.callback import Callback
 from online_debias.callbacks import Augment
-from online_debias.functional.augment import mild
-from online_debias.run import Run
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback, Run
+from online_debias.functional.inputs.augment import mild
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 
 

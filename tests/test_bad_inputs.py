@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 import torch
 
-from online_debias.cli import main
+from online_debias.cli.main import main
 from tests.bad_inputs.callbacks import CALLBACKS
 from tests.bad_inputs.case import TRAIN, calls, mine
 from tests.bad_inputs.checkpoints import CHECKPOINTS
@@ -119,7 +119,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, h
 
     for place in (
         "online_debias.models.SmallConvNet.forward",
-        "online_debias.pipeline.Job.__init__",
+        "online_debias.runs.pipeline.Job.__init__",
         "online_debias.callbacks.Augment.on_batch",
     ):
         with monkeypatch.context() as patch, pytest.raises(TypeError, match="ours"):

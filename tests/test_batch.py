@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.batch import Batch
+from online_debias.engine import Batch
 
 torch.set_num_threads(1)
 

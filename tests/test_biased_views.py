@@ -14,19 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from online_debias import seeds
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.bias_probe import BiasProbe
-from online_debias.callbacks.offline_clusters import OfflineClusters, cosine_kmeans
-from online_debias.callbacks.online_clusters import OnlineClusters
-from online_debias.callbacks.oracle_groups import OracleGroups
+from online_debias.callbacks.scores.oracle_groups import OracleGroups
+from online_debias.callbacks.views.bias_probe import BiasProbe
+from online_debias.callbacks.views.offline_clusters import OfflineClusters, cosine_kmeans
+from online_debias.callbacks.views.online_clusters import OnlineClusters
 from online_debias.detectors import conflict
-from online_debias.engine import Engine
-from online_debias.functional import clusters
-from online_debias.functional.gce import generalized_cross_entropy
-from online_debias.functional.standardize import Moments, follow, standardize
-from online_debias.metrics import detection
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.losses.gce import generalized_cross_entropy
+from online_debias.functional.metrics import detection
+from online_debias.functional.scores.standardize import Moments, follow, standardize
+from online_debias.functional.weights import clusters
+from online_debias.runtime import seeds
 from tests.no_sync import NoSync
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.detectors.block_trees import BlockTrees
+from online_debias.detectors.trees.block_trees import BlockTrees
 
 CLASSES, BLOCKS, WIDTH = 3, 3, 4
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 from PIL import Image
 
-from online_debias.cli import main
+from online_debias.cli.main import main
 from tests.test_report import ROOT, SCORED
 
 pytestmark = pytest.mark.browser

@@ -6,13 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample, Reweight
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.engine import Engine
-from online_debias.functional.draw_share import draw_share
-from online_debias.functional.end import disentangle, entangle
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.losses.end import disentangle, entangle
+from online_debias.functional.weights.draw_share import draw_share
 
 N, CLASSES = 512, 4
 

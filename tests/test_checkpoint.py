@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from online_debias import checkpoint
+from online_debias.runtime import checkpoint
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -18,10 +18,11 @@ import torch
 import yaml
 from rich.console import Console
 
-from online_debias import checkpoint, config
-from online_debias.cli import main
-from online_debias.commands import demo
-from online_debias.commands.table import show
+from online_debias.cli import demo
+from online_debias.cli.main import main
+from online_debias.cli.table import show
+from online_debias.runtime import checkpoint
+from online_debias.settings import parser
 from tests.own import Shapes
 
 SHAPES = ["--data", "tests.own.Shapes", "--batch_size", "40", "--epochs", "2"]
@@ -136,7 +137,7 @@ def test_the_help_of_a_run_says_what_can_be_chosen(capsys: pytest.CaptureFixture
     text = " ".join(capsys.readouterr().out.split())
     assert "torch.nn.Linear" not in text and "(required" not in text
     assert "known are SmallConvNet, SimpleConvNet, Torchvision, Imported" in text
-    assert f"Methods: {', '.join(config.recipes())}." in text and "--patience" in text
+    assert f"Methods: {', '.join(parser.recipes())}." in text and "--patience" in text
 
 
 def test_a_run_killed_before_its_results_were_written_is_completed() -> None:
@@ -159,7 +160,7 @@ def test_a_callback_that_stops_says_why(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_criterion_is_chosen_by_its_path() -> None:
-    gce = "online_debias.functional.gce."
+    gce = "online_debias.functional.losses.gce."
     assert train("--method", "plain", "--run", "a") == 0
     function = ["--criterion", f"{gce}generalized_cross_entropy"]
     assert train("--method", "plain", "--run", "b", *function) == 0
@@ -433,7 +434,7 @@ def test_data_list_and_check(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from online_debias.cli import main; main(['--help'])"
+    code = "import sys; from online_debias.cli.main import main; main(['--help'])"
     probe = f"import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); {code}"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
@@ -444,13 +445,13 @@ def test_a_list_of_callbacks_stands_in_place_of_the_recipes(tmp_path: Path) -> N
     entry = {"class_path": "online_debias.callbacks.Augment"}
     (tmp_path / "own.yaml").write_text(f"method: online\ncallbacks: [{json.dumps(entry)}]\n")
     for settings, _ in (
-        config.parse(["--config", str(tmp_path / "own.yaml")]),
-        config.parse(["--method", "online", "--callbacks", json.dumps([entry])]),
-        config.resolve({"method": "online", "callbacks": [entry]}),
+        parser.parse(["--config", str(tmp_path / "own.yaml")]),
+        parser.parse(["--method", "online", "--callbacks", json.dumps([entry])]),
+        parser.resolve({"method": "online", "callbacks": [entry]}),
     ):
         assert settings.method == "online"
         assert [callback.least_rate for callback in settings.callbacks] == [0.0]
-    recipe = config.parse(["--method", "online"])[0].callbacks
+    recipe = parser.parse(["--method", "online"])[0].callbacks
     assert len(recipe) == 9 and recipe[0].least_rate == 2.0
-    longer = config.parse(["--method", "online", "--callbacks+", json.dumps(entry)])[0].callbacks
+    longer = parser.parse(["--method", "online", "--callbacks+", json.dumps(entry)])[0].callbacks
     assert [callback.least_rate for callback in (longer[0], longer[-1])] == [2.0, 0.0]

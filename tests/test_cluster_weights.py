@@ -11,19 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias import compose
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.cluster_weights import ClusterWeights
-from online_debias.callbacks.online_clusters import OnlineClusters
-from online_debias.engine import Engine
-from online_debias.functional.cluster_weights import (
+from online_debias.callbacks.sampling.cluster_weights import ClusterWeights
+from online_debias.callbacks.views.online_clusters import OnlineClusters
+from online_debias.engine import Batch, Callback, Engine, Run
+from online_debias.engine.weights import effective_sample_size
+from online_debias.functional.weights.cluster_weights import (
     average_visited,
     cluster_means,
     cluster_weights,
     own_pseudo_losses,
 )
-from online_debias.run import Run
 from tests.no_sync import NoSync
 
 torch.set_num_threads(1)
@@ -330,7 +327,7 @@ def test_small_clusters_get_the_larger_weights(variant: Variant) -> None:
     factor = batch.factors["cluster_weights"]
     assert factor[:3].min() > 2 * factor[3:].max()
     assert batch.weights is not None
-    assert compose.effective_sample_size(batch.weights) < 0.8
+    assert effective_sample_size(batch.weights) < 0.8
 
 
 def test_one_cluster_a_class_balances_classes() -> None:

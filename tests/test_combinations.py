@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from online_debias import config
 from online_debias.callbacks.monitors import Detection
-from online_debias.trainer import Trainer
+from online_debias.settings import parser
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 
 DETECTORS: dict[str, dict[str, Any]] = {
@@ -45,7 +45,7 @@ ACTIONS = {"Reweight": {}, "Resample": {}, "Copies": {"threshold": 0.1}}
 def train(tmp_path: Path, callbacks: list[dict[str, Any]]) -> tuple[Trainer, Detection]:
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump({"callbacks": callbacks}))
-    settings, _ = config.parse(["--config", str(path)])
+    settings, _ = parser.parse(["--config", str(path)])
     monitor = Detection()
     trainer = Trainer(
         make_model(), make_images(), settings.callbacks, [monitor], epochs=3, batch_size=48, lr=3e-3

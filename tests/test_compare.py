@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from online_debias.cli import main
-from online_debias.compare import Comparison, cells
+from online_debias.cli.compare import _train
+from online_debias.cli.main import main
+from online_debias.comparison.grid import Comparison, cells
+from online_debias.comparison.processes import run_all
 from online_debias.errors import ConfigError
-from online_debias.processes import run_all
-from online_debias.selection import select
+from online_debias.training.epoch_selection import select
 from tests.test_cli import ROOT, here, refused, table  # noqa: F401  (a fixture)
 
 SHAPES = {"class_path": "tests.own.Shapes", "name": "shapes"}
@@ -260,7 +261,9 @@ def test_runs_that_share_a_file_are_not_at_work_together(tmp_path: Path) -> None
     found = cells(comparison(methods=[*methods, "plain"], run=tmp_path / "out"))
     assert [cell.shared for cell in found] == [{f"{tmp_path}/out/0.csv"}] * 2 + [frozenset()]
     together = []
-    failed = run_all(found, 2, lambda at_work, ended: together.append({c.method for c in at_work}))
+    failed = run_all(
+        found, 2, _train, lambda at_work, ended: together.append({c.method for c in at_work})
+    )
     assert {"a", "plain"} in together or {"b", "plain"} in together
     assert not any({"a", "b"} <= names for names in together)
     assert {cell.method: "no file of scores" in said for cell, said in failed.items()} == {

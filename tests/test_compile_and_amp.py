@@ -13,11 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.engine import Engine
-from online_debias.run import Run
-from online_debias.sampling import Indexed
+from online_debias.engine import Batch, Callback, Engine, Indexed, Run
 from tests.conftest import make_images, make_model, make_recipe
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.detectors.compiled import CompiledMassTable, CompiledRouter, _kernels
-from online_debias.detectors.compiled import add_mass as compiled_add_mass
-from online_debias.detectors.mass import MassTable, add_mass
-from online_debias.detectors.trees import Router, random_trees
+from online_debias.detectors.trees.compiled import CompiledMassTable, CompiledRouter, _kernels
+from online_debias.detectors.trees.compiled import add_mass as compiled_add_mass
+from online_debias.detectors.trees.mass import MassTable, add_mass
+from online_debias.detectors.trees.trees import Router, random_trees
 from online_debias.errors import ConfigError
 
 torch.set_num_threads(1)

@@ -10,12 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.copies import Copies
-from online_debias.engine import Engine
-from online_debias.functional.augment import autocontrast, mild, strong, warp
-from online_debias.functional.copy_slots import fill_slots, n_slots
+from online_debias.callbacks.inputs.copies import Copies
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.inputs.augment import autocontrast, mild, strong, warp
+from online_debias.functional.inputs.copy_slots import fill_slots, n_slots
 from tests.no_sync import NoSync
 
 N, B = 64, 32

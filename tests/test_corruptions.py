@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from online_debias.data.corruptions import CORRUPTIONS, LEVELS, MUD, corrupt
-from online_debias.data.frost import frost_sheet
-from online_debias.data.noise_fields import blur, crops, gaussian_taps, motion_blur, plasma
+from online_debias.data.biasing.corruptions import CORRUPTIONS, LEVELS, MUD, corrupt
+from online_debias.data.biasing.frost import frost_sheet
+from online_debias.data.biasing.noise_fields import blur, crops, gaussian_taps, motion_blur, plasma
 
 RANDOM = ("snow", "frost", "fog", "spatter", "elastic")
 

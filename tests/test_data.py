@@ -17,9 +17,7 @@ import torch
 from torch import Tensor
 
 from online_debias.data import BiasedDigits, BiasedFashionMNIST, BiasedMNIST, Images, Source
-from online_debias.data import biased_digits as digits_module
-from online_debias.data.biased_mnist import COLOUR_MAP
-from online_debias.data.colouring import (
+from online_debias.data.biasing.colouring import (
     bahng_biases,
     balanced_biases,
     blend,
@@ -28,7 +26,9 @@ from online_debias.data.colouring import (
     paint_patch,
     quantise,
 )
-from online_debias.data.idx import find_idx, idx_tree, read_images, read_labels
+from online_debias.data.reading.idx import find_idx, idx_tree, read_images, read_labels
+from online_debias.data.sets import biased_digits as digits_module
+from online_debias.data.sets.biased_mnist import COLOUR_MAP
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -306,10 +306,10 @@ def test_download_fetches_only_what_is_missing(
         asked.append((root, download))
         write_set(Path(root) / "FashionMNIST" / "raw", spelling="-{}-ubyte.gz")
 
-    compat = ModuleType("online_debias.torchvision_compat")
+    compat = ModuleType("online_debias.runtime.torchvision_compat")
     datasets = SimpleNamespace(FashionMNIST=fashion_mnist)
     compat.import_torchvision = lambda: SimpleNamespace(datasets=datasets)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "online_debias.torchvision_compat", compat)
+    monkeypatch.setitem(sys.modules, "online_debias.runtime.torchvision_compat", compat)
     with pytest.raises(FileNotFoundError):
         BiasedFashionMNIST(tmp_path, n_train=60)
     assert asked == []

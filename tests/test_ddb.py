@@ -12,14 +12,14 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from online_debias import scores
 from online_debias.callbacks import BiasAmplifier
-from online_debias.cli import main
-from online_debias.functional.loss_filter import loss_filter
-from online_debias.functional.loss_share import loss_share
-from online_debias.offline import ddb, synthetic
-from online_debias.offline.ddb import DDB
-from online_debias.trainer import Trainer
+from online_debias.cli.main import main
+from online_debias.functional.scores.loss_filter import loss_filter
+from online_debias.functional.weights.loss_share import loss_share
+from online_debias.offline.ddb import ddb, synthetic
+from online_debias.offline.ddb.ddb import DDB
+from online_debias.runtime import scores_csv
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 from tests.test_cli import SHAPES, here, refused  # noqa: F401  (a fixture)
 
@@ -139,7 +139,7 @@ def test_both_recipes_share_one_diffusion_model_and_each_pays_for_it(
     assert real["amplifier_conflicting"] > first["amplifier_conflicting"]
 
     # Pseudo-groups: flagged samples have the amplifier's answer, others their own class.
-    found = scores.read(Path("one/scores.csv"))
+    found = scores_csv.read(Path("one/scores.csv"))
     flagged = found.score > 0.5
     assert 0 < int(flagged.sum()) < 120
     assert torch.equal(found.bias_group[~flagged], found.targets[~flagged])

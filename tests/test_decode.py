@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from online_debias.data import files
-from online_debias.data.decode import decode, suffixes, without_warnings
-from online_debias.data.files import Listing, load
+from online_debias.data.reading import files
+from online_debias.data.reading.decode import decode, suffixes, without_warnings
+from online_debias.data.reading.files import Listing, load
 
 SIDE = 12
 

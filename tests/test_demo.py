@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from online_debias.cli import main
+from online_debias.cli.main import main
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
 from online_debias.callbacks import ConflictScore, Resample
 from online_debias.detectors import (
     Centroid,
@@ -23,8 +22,8 @@ from online_debias.detectors import (
     VoronoiCells,
     conflict,
 )
-from online_debias.engine import Engine
-from online_debias.functional.class_distance import (
+from online_debias.engine import Batch, Engine
+from online_debias.functional.scores.class_distance import (
     cell_depth,
     cosine_distance,
     cosine_distance_between,
@@ -33,7 +32,7 @@ from online_debias.functional.class_distance import (
     squared_distance,
     whitening,
 )
-from online_debias.functional.loda import (
+from online_debias.functional.scores.loda import (
     bin_posterior,
     bin_rareness,
     equal_bins,

@@ -13,14 +13,14 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from online_debias import checkpoint
 from online_debias.data import Images
 from online_debias.errors import NonFiniteLossError
-from online_debias.offline.denoiser import Denoiser, drop, guided
-from online_debias.offline.diffusion import Diffusion
-from online_debias.offline.diffusion_training import DiffusionTraining
+from online_debias.offline.ddb.denoiser import Denoiser, drop, guided
+from online_debias.offline.ddb.diffusion import Diffusion
+from online_debias.offline.ddb.diffusion_training import DiffusionTraining, fit
+from online_debias.offline.ddb.step_bar import StepBar
 from online_debias.offline.identity import fingerprint
-from online_debias.offline.step_bar import StepBar
+from online_debias.runtime import checkpoint
 from tests.conftest import make_images
 
 
@@ -128,13 +128,13 @@ def test_a_perfect_network_has_no_loss_and_draws_the_image(prediction: Any) -> N
 def test_a_stopped_training_goes_on_bit_for_bit(
     train: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = tiny().fit(train, tmp_path / "whole", show=False)
+    whole = fit(tiny(), train, tmp_path / "whole", show=False)
     with monkeypatch.context() as patch:
         patch.setattr(StepBar, "to", stop_at(6))  # after the checkpoint of step 3
         with pytest.raises(Stop):
-            tiny().fit(train, tmp_path / "parts", show=False)
+            fit(tiny(), train, tmp_path / "parts", show=False)
     assert checkpoint.load(tmp_path / "parts" / "last.pt")["step"] == 3
-    parts = tiny().fit(train, tmp_path / "parts", show=False)
+    parts = fit(tiny(), train, tmp_path / "parts", show=False)
     assert equal(whole.model, parts.model)
     one = checkpoint.load(tmp_path / "whole" / "last.pt")
     other = checkpoint.load(tmp_path / "parts" / "last.pt")
@@ -142,10 +142,10 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert (whole.samples, whole.parameters) == (parts.samples, parts.parameters)
     assert whole.samples == 48
     assert parts.seconds > 0
-    again = tiny().fit(train, tmp_path / "parts", show=False)  # nothing is left to do
+    again = fit(tiny(), train, tmp_path / "parts", show=False)  # nothing is left to do
     assert equal(again.model, parts.model)
     assert again.seconds == parts.seconds
-    assert not equal(whole.model, tiny().fit(train, tmp_path / "seed", seed=1, show=False).model)
+    assert not equal(whole.model, fit(tiny(), train, tmp_path / "seed", seed=1, show=False).model)
 
 
 def test_weights_are_averaged_with_a_decay_that_grows(train: Images, tmp_path: Path) -> None:
@@ -162,14 +162,14 @@ def test_weights_are_averaged_with_a_decay_that_grows(train: Images, tmp_path: P
 
 
 def test_one_step_is_a_training(train: Images, tmp_path: Path) -> None:
-    assert tiny(steps=1).fit(train, tmp_path, show=False).samples == 8
+    assert fit(tiny(steps=1), train, tmp_path, show=False).samples == 8
 
 
 def test_training_reads_no_bias_labels(train: Images, tmp_path: Path) -> None:
     assert train.bias is not None
     shuffled = Images(train.images, train.targets, train.bias.flip(0), train.classes)
-    one = tiny(steps=2).fit(train, tmp_path / "one", show=False)
-    other = tiny(steps=2).fit(shuffled, tmp_path / "other", show=False)
+    one = fit(tiny(steps=2), train, tmp_path / "one", show=False)
+    other = fit(tiny(steps=2), shuffled, tmp_path / "other", show=False)
     assert equal(one.model, other.model)
     assert fingerprint(train) == fingerprint(shuffled)
 
@@ -185,7 +185,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(Denoiser, "loss", breaks)
     with pytest.raises(NonFiniteLossError, match=r"train/loss became nan in step 5"):
-        tiny().fit(train, tmp_path, show=False)
+        fit(tiny(), train, tmp_path, show=False)
     state = checkpoint.load(tmp_path / "last.pt")
     assert state["step"] == 3
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
@@ -194,23 +194,23 @@ def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
 def test_tensorboard_has_losses_and_samples(train: Images, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    tiny(steps=8).fit(train, tmp_path, show=False)
+    fit(tiny(steps=8), train, tmp_path, show=False)
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [event.step for event in events.Scalars("train/loss")][-1] == 8
     assert [event.step for event in events.Images("diffusion/samples")] == [2, 4, 6, 8]
 
 
 def test_checkpoints_of_another_run_are_refused(train: Images, tmp_path: Path) -> None:
-    tiny(steps=2).fit(train, tmp_path, show=False)
+    fit(tiny(steps=2), train, tmp_path, show=False)
     with pytest.raises(ValueError, match=r"made with lr=0.006, not 0.01; choose another folder"):
-        tiny(steps=2, lr=0.01).fit(train, tmp_path, show=False)
+        fit(tiny(steps=2, lr=0.01), train, tmp_path, show=False)
     with pytest.raises(ValueError, match="made with seed=0, not 1"):
-        tiny(steps=2).fit(train, tmp_path, seed=1, show=False)
+        fit(tiny(steps=2), train, tmp_path, seed=1, show=False)
     with pytest.raises(ValueError, match="made from another data set; choose another folder or"):
-        tiny(steps=2).fit(make_images(120, seed=1), tmp_path, show=False)
+        fit(tiny(steps=2), make_images(120, seed=1), tmp_path, show=False)
     checkpoint.save(tmp_path / "last.pt", {"model": {}})
     with pytest.raises(ValueError, match="not of a diffusion model; choose another folder"):
-        tiny(steps=2).fit(train, tmp_path, show=False)
+        fit(tiny(steps=2), train, tmp_path, show=False)
 
 
 def test_each_class_gets_its_colour(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_each_class_gets_its_colour(tmp_path: Path) -> None:
     noise = torch.randint(-20, 21, (100, 3, 6, 6), generator=stream)
     data = Images((levels + noise).to(torch.uint8), targets, None, ("red", "blue"))
     settings = tiny(channels=(16,), steps=100, batch_size=16, lr=2e-2, sampling_steps=5)
-    trained = settings.fit(data, tmp_path, show=False)
+    trained = fit(settings, data, tmp_path, show=False)
     stream = torch.Generator().manual_seed(0)
     drawn = settings.sample(trained.model, torch.tensor([0, 1]).repeat(20), stream).float()
     redder = drawn[:, 0].mean((1, 2)) > drawn[:, 2].mean((1, 2)) + 60
@@ -284,6 +284,6 @@ def test_the_papers_size_trains_and_draws_at_64_pixels(tmp_path: Path) -> None:
         channels=(8, 16, 32, 32), layers=2, attention=True, patch=1, prediction="epsilon",
         steps=2, batch_size=2, ema_decay=0.9999, sampling_steps=2, guidance=7.0,
     )  # fmt: skip
-    trained = paper.fit(images, tmp_path, show=False)
+    trained = fit(paper, images, tmp_path, show=False)
     drawn = paper.sample(trained.model, torch.tensor([0, 1]))
     assert drawn.shape == (2, 3, 64, 64) and drawn.dtype == torch.uint8

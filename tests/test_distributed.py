@@ -12,11 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from online_debias import distributed
-from online_debias.batch import Batch
-from online_debias.batch_norm import RanksBatchNorm, over_ranks
-from online_debias.run import Run
-from online_debias.sampling import Rounds
+from online_debias.engine import Batch, Rounds, Run
+from online_debias.runtime import distributed
+from online_debias.runtime.batch_norm import RanksBatchNorm, over_ranks
 
 torch.set_num_threads(1)
 N = 11

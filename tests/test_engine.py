@@ -12,16 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback, Event, Monitor
 from online_debias.callbacks import BiasProbe, ConflictScore, EnD, Resample, Reweight
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
-from online_debias.engine import Engine
+from online_debias.engine import Batch, Callback, Engine, Event, Indexed, Monitor, Run
 from online_debias.errors import ConfigError, NonFiniteLossError
-from online_debias.run import Run
-from online_debias.sampling import Indexed
-from online_debias.trainer import Trainer
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model, make_recipe
 
 

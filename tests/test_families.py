@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from online_debias import Engine
 from online_debias.callbacks import BiasProbe, ConflictScore, EnD
-from online_debias.default_taps import classifier, first_stage, last_map
-from online_debias.taps import Taps
-from online_debias.torchvision_compat import import_torchvision
+from online_debias.runtime.torchvision_compat import import_torchvision
+from online_debias.taps.defaults import classifier, first_stage, last_map
+from online_debias.taps.taps import Taps
 
 torch.set_num_threads(1)
 zoo = import_torchvision().models

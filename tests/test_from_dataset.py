@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from online_debias import config
 from online_debias.data import FromDataset, HuggingFace
-from online_debias.data.pixels import to_pixels
+from online_debias.data.reading.pixels import to_pixels
+from online_debias.settings import parser
 from tests.test_own_data import splits
 
 
@@ -325,5 +325,5 @@ def test_what_makes_a_data_set_may_import_a_torchvision_that_does_not_load(
     monkeypatch.syspath_prepend(str(tmp_path))
     given = {"class_path": "online_debias.data.FromDataset",
              "init_args": {"dataset": "takes_two.greys", "test": 0.2}}  # fmt: skip
-    settings, _ = config.resolve({"method": "plain", "data": given})
+    settings, _ = parser.resolve({"method": "plain", "data": given})
     assert settings.data.train().classes == ("0", "1")

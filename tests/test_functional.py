@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from online_debias.functional.draw_share import draw_share
-from online_debias.functional.end import Variant, disentangle, entangle
-from online_debias.functional.gce import generalized_cross_entropy
-from online_debias.functional.mixing import cross_bias_partners, symmetric_beta
-from online_debias.functional.take_rows import take_rows
+from online_debias.functional.inputs.mixing import cross_bias_partners, symmetric_beta
+from online_debias.functional.inputs.take_rows import take_rows
+from online_debias.functional.losses.end import Variant, disentangle, entangle
+from online_debias.functional.losses.gce import generalized_cross_entropy
+from online_debias.functional.weights.draw_share import draw_share
 
 torch.set_num_threads(1)
 VARIANTS: tuple[Variant, ...] = ("paper", "code")

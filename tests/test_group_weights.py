@@ -9,18 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.group_weights import GroupWeights
-from online_debias.engine import Engine
-from online_debias.functional.group_dro import (
+from online_debias.callbacks.sampling.group_weights import GroupWeights
+from online_debias.engine import Batch, Callback, Engine, Run
+from online_debias.functional.weights.group_dro import (
     balanced_rates,
     exponentiated_update,
     group_means,
     group_sizes,
     row_factors,
 )
-from online_debias.run import Run
 from tests.no_sync import NoSync
 
 N, B, CLASSES, VALUES = 96, 32, 2, 3

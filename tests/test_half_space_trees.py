@@ -14,8 +14,13 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.detectors.river import as_dicts, heap_order, river_trees, score_then_learn
-from online_debias.detectors.trees import NodeMasses, heap_position, random_trees
+from online_debias.detectors.external.river import (
+    as_dicts,
+    heap_order,
+    river_trees,
+    score_then_learn,
+)
+from online_debias.detectors.trees.trees import NodeMasses, heap_position, random_trees
 
 torch.set_num_threads(1)
 

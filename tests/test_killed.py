@@ -18,19 +18,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias import checkpoint
-from online_debias.batch import Batch
-from online_debias.callback import Monitor
 from online_debias.callbacks.monitors import Detection
-from online_debias.run import Run
-from online_debias.trainer import Trainer
+from online_debias.engine import Batch, Monitor, Run
+from online_debias.runtime import checkpoint
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images
 from tests.test_trainer import state, trainer
 
 EPOCHS, STEPS = 3, 18
 KILLS = 20
 # Imported once for all processes; optimizers and metrics import the first two when first used.
-PRELOADED = ["torch._dynamo", "sklearn.metrics", "online_debias.trainer", __name__]
+PRELOADED = ["torch._dynamo", "sklearn.metrics", "online_debias.training.trainer", __name__]
 # Progress after each of the first checkpoints: one at the start, one every two steps, one an epoch.
 SAVED = [(0, 0, False), (2, 0, True), (4, 0, True), (6, 0, True), (6, 1, False)]
 

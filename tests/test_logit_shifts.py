@@ -10,18 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.hex import HEX
-from online_debias.callbacks.learned_mixin import LearnedMixin
-from online_debias.callbacks.logit_correction import LogitCorrection
-from online_debias.callbacks.rubi import RUBi
-from online_debias.engine import Engine
-from online_debias.functional.glcm import co_occurrence
-from online_debias.functional.learned_mixin import mixin, softmax_entropy
-from online_debias.functional.logit_correction import correction, joint_mass
-from online_debias.functional.projection import project_out
-from online_debias.trainer import Trainer
+from online_debias.callbacks.logits.hex import HEX
+from online_debias.callbacks.logits.learned_mixin import LearnedMixin
+from online_debias.callbacks.logits.logit_correction import LogitCorrection
+from online_debias.callbacks.logits.rubi import RUBi
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.logits.glcm import co_occurrence
+from online_debias.functional.logits.learned_mixin import mixin, softmax_entropy
+from online_debias.functional.logits.logit_correction import correction, joint_mass
+from online_debias.functional.logits.projection import project_out
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 from tests.no_sync import NoSync
 

@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from online_debias import callbacks, data, models
-from online_debias.batch import Batch
 from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample
 from online_debias.data import Images
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.engine import Engine
-from online_debias.sampling import Indexed
-from online_debias.torchvision_compat import import_torchvision
+from online_debias.engine import Batch, Engine, Indexed
+from online_debias.runtime.torchvision_compat import import_torchvision
 from tests.conftest import make_images, make_model
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/loops.md"

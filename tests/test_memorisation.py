@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from online_debias.offline.memorisation import memorisation
+from online_debias.offline.ddb.memorisation import memorisation
 from tests.conftest import make_images
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from online_debias.batch import Batch
-from online_debias.memory import SampleMemory, mean_by_index
+from online_debias.engine import Batch, SampleMemory
+from online_debias.functional.by_index import mean_by_index
 
 torch.set_num_threads(1)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.metrics import detection, group_accuracies, group_metrics
+from online_debias.functional.metrics import detection, group_accuracies, group_metrics
 
 torch.set_num_threads(1)
 

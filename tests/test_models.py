@@ -14,11 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from online_debias import config
 from online_debias.errors import ConfigError
 from online_debias.models import Imported, SimpleConvNet, SmallConvNet, Torchvision
-from online_debias.torchvision_compat import import_torchvision
-from online_debias.trainer import Trainer
+from online_debias.runtime.torchvision_compat import import_torchvision
+from online_debias.settings import parser
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images
 
 torch.set_num_threads(1)
@@ -126,7 +126,7 @@ def test_other_errors_of_importing_torchvision_are_not_hidden(
     def fail(name: str) -> None:
         raise error
 
-    monkeypatch.setattr("online_debias.torchvision_compat.importlib.import_module", fail)
+    monkeypatch.setattr("online_debias.runtime.torchvision_compat.importlib.import_module", fail)
     with pytest.raises(type(error), match=str(error)):
         import_torchvision()
 
@@ -427,14 +427,14 @@ def test_only_the_head_trains_and_the_rest_keeps_its_statistics() -> None:
 def test_networks_come_from_the_command_line(tmp_path: Path) -> None:
     torch.save(Torchvision(10, "resnet18").net.state_dict(), tmp_path / "weights.pth")
     given = ["--model", "resnet18", "--model.weights", str(tmp_path / "weights.pth")]
-    settings, configuration = config.parse(given)
+    settings, configuration = parser.parse(given)
     first = settings.model(3)
     assert isinstance(first, Torchvision) and first.normalise == "imagenet"
-    (tmp_path / "settings.yaml").write_text(config.dump(configuration))
-    again = config.parse(["--config", str(tmp_path / "settings.yaml")])[0].model(3)
+    (tmp_path / "settings.yaml").write_text(parser.dump(configuration))
+    again = parser.parse(["--config", str(tmp_path / "settings.yaml")])[0].model(3)
     assert torch.equal(first.net.conv1.weight, again.net.conv1.weight)
     given = ["--model", "Imported", "--model.path", "timm.create_model"]
-    settings, _ = config.parse([*given, "--model.arguments", "{model_name: resnet10t}"])
+    settings, _ = parser.parse([*given, "--model.arguments", "{model_name: resnet10t}"])
     assert settings.model(3).net.fc.out_features == 3
 
 
@@ -465,5 +465,5 @@ BAD_LINES = {
 def test_a_model_the_command_line_cannot_make_is_one_sentence(case: str) -> None:
     arguments, message = BAD_LINES[case]
     with pytest.raises(ConfigError) as caught:
-        config.parse(["--model", *arguments])
+        parser.parse(["--model", *arguments])
     assert str(caught.value) == message

@@ -17,12 +17,10 @@ from rich.console import Console
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback, Monitor
 from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, progress
 from online_debias.data.images import Images
-from online_debias.engine import Engine
-from online_debias.metrics import Report
+from online_debias.engine import Batch, Callback, Engine, Monitor
+from online_debias.functional.metrics import Report
 
 torch.set_num_threads(1)
 N, BATCH = 40, 10
@@ -451,7 +449,7 @@ def test_progress_gives_the_cursor_back_to_a_loop_that_never_ends_the_fit():
     code = (
         "from rich.console import Console\n"
         "from online_debias.callbacks.monitors import Progress\n"
-        "from online_debias.run import Run\n"
+        "from online_debias.engine.run import Run\n"
         "import torch\n"
         "run = Run(1, 2, torch.device('cpu'), 0, print)\n"
         "Progress(1, 1, console=Console(force_terminal=True)).on_fit_start(run)\n"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.functional.neighbours import memorised_share, nearest
+from online_debias.functional.scores.neighbours import memorised_share, nearest
 
 
 def images(n: int, seed: int) -> Tensor:

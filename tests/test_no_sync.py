@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import ConflictScore, Reweight
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
+from online_debias.engine import Batch, Callback
 from online_debias.errors import ConfigError
-from online_debias.trainer import Trainer
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_model, make_recipe
 from tests.no_sync import NoSync
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.batch import Batch
 from online_debias.callbacks import NoiseFilter
-from online_debias.functional.doubt import doubt
-from online_debias.functional.two_groups import two_groups
-from online_debias.run import Run
+from online_debias.engine import Batch, Run
+from online_debias.functional.scores.doubt import doubt
+from online_debias.functional.scores.two_groups import two_groups
 
 torch.set_num_threads(1)
 CLASSES = 3

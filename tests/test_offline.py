@@ -13,26 +13,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias import scores
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import EnD, Information
-from online_debias.commands.train import train
+from online_debias.cli.train import train
 from online_debias.data import Images, Source
+from online_debias.engine import Batch, Callback, Rounds, Run
 from online_debias.errors import ConfigError
-from online_debias.fitted import Fitted
-from online_debias.functional.voronoi_mining import alignment_weights
+from online_debias.functional.scores.voronoi_mining import alignment_weights
 from online_debias.models import SmallConvNet
 from online_debias.offline.dfr import DFR, balanced, groups, halves, last_linear, sparse_regression
 from online_debias.offline.jtt import JTT
 from online_debias.offline.two_step import bottleneck
 from online_debias.offline.u_end import UEnD, composition_score, kmeans
 from online_debias.offline.voronoi import ConflictingInformation, Voronoi
-from online_debias.pipeline import Job, Pipeline, Settings
-from online_debias.predict import predict
-from online_debias.run import Run
-from online_debias.sampling import Rounds
-from online_debias.trainer import Trainer
+from online_debias.runs.pipeline import Fitted, Job, Pipeline, Settings
+from online_debias.runtime import scores_csv
+from online_debias.training.evaluation import predict
+from online_debias.training.trainer import Trainer
 from tests.conftest import CLASSES, COLOURS, make_images
 
 CONTRAST = 0.35  # of the shapes, so that the colours are learned first
@@ -118,7 +114,7 @@ def test_conflicting_samples_are_found_without_bias_labels(name: str, tmp_path: 
     none = fit(name, tmp_path / "none", Shapes(bias=False))
     assert none.detection == {} and spoilt.detection != told.detection
     assert same(weights(told), weights(spoilt)) and same(weights(told), weights(none))
-    found = scores.read(tmp_path / "told" / "scores.csv")
+    found = scores_csv.read(tmp_path / "told" / "scores.csv")
     assert torch.equal(found.targets, Shapes().train().targets)
 
 
@@ -202,7 +198,7 @@ def test_jtt_draws_the_errors_of_the_first_model_as_often_as_it_says(tmp_path: P
     rate = last.engine.sampling.rate_of(torch.arange(240))
     assert torch.allclose(rate[wrong] / rate[~wrong].mean(), torch.tensor(10.0))
     assert last.samples_seen == 3 * 240
-    found = scores.read(tmp_path / "scores.csv")
+    found = scores_csv.read(tmp_path / "scores.csv")
     assert torch.equal(found.score > 0.5, wrong) and torch.equal(found.bias_group, predictions)
 
 
@@ -250,7 +246,7 @@ def test_voronoi_takes_the_epoch_of_the_largest_distance(tmp_path: Path) -> None
     trainer.fit()
     assert same(trainer.model.state_dict(), fitted.trainers[0].model.state_dict())
     _, bias, far = max(spy.found[1:], key=lambda entry: entry[0])
-    found = scores.read(tmp_path / "own" / "scores.csv")
+    found = scores_csv.read(tmp_path / "own" / "scores.csv")
     assert 5 < len(bias) < 200
     for i, target in enumerate(found.targets.tolist()):
         assert int(found.bias_group[i]) == bias.get(i, target)
@@ -268,7 +264,7 @@ def test_voronoi_does_not_flag_samples_that_were_never_seen(
     # 16 of 240 samples are left out, the same in both epochs.
     monkeypatch.setattr(Rounds, "indices", lambda rounds: draw(rounds).sort().values)
     job.settings.pipeline.fit(job)
-    found = scores.read(tmp_path / "scores.csv")
+    found = scores_csv.read(tmp_path / "scores.csv")
     assert (found.score[:224] > 0.5).any()
     assert found.score[224:].eq(0).all()
     assert torch.equal(found.bias_group[224:], found.targets[224:])
@@ -277,7 +273,7 @@ def test_voronoi_does_not_flag_samples_that_were_never_seen(
 
 def test_voronoi_weighs_samples_by_the_share_of_their_class(tmp_path: Path) -> None:
     by_target = fit("voronoi", tmp_path / "a")
-    found = scores.read(tmp_path / "a" / "scores.csv")
+    found = scores_csv.read(tmp_path / "a" / "scores.csv")
     expected = alignment_weights(found.targets, found.bias_group, 3)
     assert expected.unique().numel() > 3
     callbacks = {c.name: c for c in by_target.trainers[-1].engine.callbacks}
@@ -311,7 +307,7 @@ def test_voronoi_flags_nobody_where_nobody_is_misclassified(tmp_path: Path) -> N
 
     job = make_job(tmp_path, Voronoi(), Written(), model=Sure, lr=1e-6)
     job.settings.pipeline.fit(job)
-    found = scores.read(tmp_path / "scores.csv")
+    found = scores_csv.read(tmp_path / "scores.csv")
     assert found.score.eq(0).all() and torch.equal(found.bias_group, found.targets)
 
 
@@ -373,7 +369,7 @@ def test_u_end_trains_with_as_many_bias_values_as_it_is_told(tmp_path: Path) -> 
     first, last = fitted.trainers
     assert (first.epochs, last.epochs) == (1, 3)
     features, _ = bottleneck(first, job.train)
-    found = scores.read(tmp_path / "scores.csv")
+    found = scores_csv.read(tmp_path / "scores.csv")
     assert found.bias_group.unique().tolist() == [0, 1, 2, 3, 4]
     assert last.engine.run.values_of("bias_group") == 5
     near = torch.stack([features[found.bias_group == c].mean(0) for c in range(5)])

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from online_debias.cli import main
-from online_debias.commands import data as command
+from online_debias.cli import data as command
+from online_debias.cli.main import main
 from online_debias.data import ClassFolder, CSVData, Images, Source
-from online_debias.data.numbering import in_order, number_bias, tidy
-from online_debias.data.splits import check_shares, hold_out
+from online_debias.data.own.numbering import in_order, number_bias, tidy
+from online_debias.data.own.splits import check_shares, hold_out
 from online_debias.errors import ConfigError
 from tests.conftest import make_images
 

@@ -8,12 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import Abstain, NoiseFilter, PartScore, Resample
 from online_debias.detectors import PartViews
-from online_debias.engine import Engine
-from online_debias.verdict import sentence
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.runs.shortcut_sentence import sentence
 from tests.test_part_views import CHANNELS, CLASSES, SIDE, drawn
 
 torch.set_num_threads(1)

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from online_debias.detectors import PartViews
-from online_debias.functional.confirmation import confirmation
-from online_debias.functional.evenness import evenness
+from online_debias.functional.shortcut.confirmation import confirmation
+from online_debias.functional.shortcut.evenness import evenness
 from tests.no_sync import NoSync
 
 torch.set_num_threads(1)
@@ -157,7 +157,7 @@ def test_a_part_that_shows_another_thing_is_found_and_scored_by(seed: int) -> No
 def test_of_wide_features_a_sketch_is_judged_and_comes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("online_debias.detectors.part_views._WIDEST", 6)
+    monkeypatch.setattr("online_debias.detectors.views.part_views._WIDEST", 6)
     parts, loaded = make(), make()
     x, y, conflicting = drawn("bias")
     feed(parts, x, y)

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
 
-from online_debias import seeds
+from online_debias.comparison.summary import read
 from online_debias.models import SmallConvNet
-from online_debias.summary import read
-from online_debias.trainer import Trainer
+from online_debias.runtime import seeds
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images
 from tests.own import Plain, Shapes
 

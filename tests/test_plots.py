@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from online_debias import drawing, plots
+from online_debias.comparison import figures, plots
 from online_debias.errors import ConfigError
 
 METHODS = ("plain", "two-step", "group-dro", "online")
@@ -63,14 +63,14 @@ def curves(folder: Path, level: float = 0.4, **kind: bool) -> dict[str, list[Pat
 
 
 @pytest.fixture
-def figures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures as they are when they would be written, which takes long."""
     seen: list[Any] = []
 
     def keep(figure: Figure, path: Path) -> None:
         seen.append(figure)
 
-    monkeypatch.setattr(drawing, "write", keep)
+    monkeypatch.setattr(figures, "write", keep)
     return seen
 
 
@@ -109,10 +109,10 @@ def test_a_picture_has_the_width_of_a_page_and_shows_its_data(
 
 
 def test_points_stand_where_the_means_are_and_oracles_are_hollow(
-    tmp_path: Path, figures: list[Any]
+    tmp_path: Path, drawn: list[Any]
 ) -> None:
     assert plots.accuracy_against_cost(rows(), tmp_path / "a.png")
-    left, right = figures[0].axes
+    left, right = drawn[0].axes
     points = {line.get_label(): line for line in right.lines if line.get_label()[:1] != "_"}
     assert list(points) == ["plain", "two-step", "group-dro (oracle)", "online"]
     x, y = points["online"].get_data()
@@ -134,14 +134,14 @@ def boxes(figure: Figure) -> list[Any]:
 
 
 def test_few_methods_are_named_beside_their_points_without_overlaps(
-    tmp_path: Path, figures: list[Any]
+    tmp_path: Path, drawn: list[Any]
 ) -> None:
     plots.accuracy_against_cost(rows(best=0.04), tmp_path / "a.png")  # close together
-    assert len(figures[0].axes[0].texts) == len(figures[0].axes[1].texts) == 4
-    assert not figures[0].legends
-    found = boxes(figures[0])
+    assert len(drawn[0].axes[0].texts) == len(drawn[0].axes[1].texts) == 4
+    assert not drawn[0].legends
+    found = boxes(drawn[0])
     assert all(box.count_overlaps(found) == 1 for box in found)  # itself
-    for axes in figures[0].axes:
+    for axes in drawn[0].axes:
         bars = [axes.transData.transform(b) for c in axes.collections for b in c.get_segments()]
         assert len(bars) == 4
         for text in axes.texts:
@@ -150,39 +150,39 @@ def test_few_methods_are_named_beside_their_points_without_overlaps(
             assert not box.count_overlaps([Bbox(bar) for bar in bars])
 
 
-def test_many_methods_or_long_names_get_a_legend(tmp_path: Path, figures: list[Any]) -> None:
+def test_many_methods_or_long_names_get_a_legend(tmp_path: Path, drawn: list[Any]) -> None:
     many = tuple(f"method {i}" for i in range(9))
     plots.accuracy_against_cost(rows(many), tmp_path / "a.png")
     long = "a method", "another method with a name that is as long as a panel is wide"
     plots.accuracy_against_cost(rows(long), tmp_path / "b.png")
-    for figure, names in zip(figures, (many, long), strict=True):
+    for figure, names in zip(drawn, (many, long), strict=True):
         assert not boxes(figure)
         assert [text.get_text() for text in figure.legends[0].get_texts()] == list(names)
 
 
-def test_a_wide_range_of_seconds_is_shown_in_multiples(tmp_path: Path, figures: list[Any]) -> None:
+def test_a_wide_range_of_seconds_is_shown_in_multiples(tmp_path: Path, drawn: list[Any]) -> None:
     plots.accuracy_against_cost(rows(), tmp_path / "a.png")
     many = tuple(f"method {i}" for i in range(9))
     plots.accuracy_against_cost(rows(many), tmp_path / "b.png")
-    assert [figure.axes[1].get_xscale() for figure in figures] == ["linear", "log"]
-    assert figures[0].axes[1].get_xlim()[0] == 0
+    assert [figure.axes[1].get_xscale() for figure in drawn] == ["linear", "log"]
+    assert drawn[0].axes[1].get_xlim()[0] == 0
 
 
 def test_ratios_are_places_in_order_and_rows_without_one_are_left_out(
-    tmp_path: Path, figures: list[Any]
+    tmp_path: Path, drawn: list[Any]
 ) -> None:
     given = rows(("online",), ("0.995", "", "0.9"))
     assert plots.accuracy_against_ratio(given, tmp_path / "a.png")
-    (axes,) = figures[0].axes
+    (axes,) = drawn[0].axes
     assert [text.get_text() for text in axes.get_xticklabels()] == ["90 %", "99.5 %"]
     assert list(axes.lines[0].get_xdata()) == [0, 1]
 
 
 def test_curves_are_means_with_a_band_of_one_standard_deviation(
-    tmp_path: Path, figures: list[Any]
+    tmp_path: Path, drawn: list[Any]
 ) -> None:
     assert plots.learning_curves(curves(tmp_path, 0.4), tmp_path / "a.png")
-    axes = figures[0].axes[0]
+    axes = drawn[0].axes[0]
     x, y = axes.lines[0].get_data()
     assert list(x) == [1, 2] and list(y) == pytest.approx([45.0, 90.0])
     heights = axes.collections[0].get_paths()[0].vertices[:, 1]
@@ -192,15 +192,15 @@ def test_curves_are_means_with_a_band_of_one_standard_deviation(
 
 
 def test_detection_counts_epochs_as_evaluations_do_and_leaves_out_who_detects_nothing(
-    tmp_path: Path, figures: list[Any]
+    tmp_path: Path, drawn: list[Any]
 ) -> None:
     given = curves(tmp_path)
     given = {"quiet": [metrics(tmp_path / "quiet.csv", 0.4, detects=False)], **given}
     assert plots.detection_curves(given, tmp_path / "a.png")
-    lines = figures[0].axes[0].lines
+    lines = drawn[0].axes[0].lines
     assert [line.get_label() for line in lines] == ["plain", "online"]
     assert list(lines[0].get_xdata()) == [1, 2]
-    assert lines[0].get_color() == drawing.style(given)["plain"].colour  # as in the other pictures
+    assert lines[0].get_color() == figures.style(given)["plain"].colour  # as in the other pictures
 
 
 def test_of_nothing_no_file_is_written(tmp_path: Path) -> None:
@@ -215,23 +215,23 @@ def test_of_nothing_no_file_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.png"))
 
 
-def test_what_is_missing_leaves_a_gap(tmp_path: Path, figures: list[Any]) -> None:
+def test_what_is_missing_leaves_a_gap(tmp_path: Path, drawn: list[Any]) -> None:
     given = [
         row for row in rows() if (row["method"], row["metric"]) != ("plain", "seconds_training")
     ]
     given += [{**given[0], "metric": "seconds_training", "seed": "0", "value": "nan"}]
     assert plots.accuracy_against_cost(given, tmp_path / "a.png")
-    left, right = ({line.get_label() for line in axes.lines} for axes in figures[0].axes)
+    left, right = ({line.get_label() for line in axes.lines} for axes in drawn[0].axes)
     assert left - right == {"plain"}
     assert plots.accuracy_against_cost(rows(("plain",)), tmp_path / "one.png")
 
 
 def test_more_methods_than_colours_still_look_different() -> None:
     names = [f"method {i}" for i in range(30)]
-    looks = drawing.style(names)
+    looks = figures.style(names)
     assert list(looks) == names and len(set(looks.values())) == 30
     assert len({look.colour for look in list(looks.values())[:9]}) == 9
-    assert drawing.style(["a", "a", "b"]) == drawing.style(["a", "b"])
+    assert figures.style(["a", "a", "b"]) == figures.style(["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from online_debias import plots
+from online_debias.comparison import plots
 assert "matplotlib" not in sys.modules
 assert plots.accuracy_against_cost({rows()}, Path({str(tmp_path / "a.png")!r}))
 assert "matplotlib" in sys.modules

@@ -9,14 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.callback import Callback
 from online_debias.callbacks import Abstain, BiasProbe, ConflictScore
 from online_debias.detectors import BestViews, Centroid, HalfSpaceTrees, Loda
-from online_debias.engine import Engine
-from online_debias.evaluation import measure
-from online_debias.pseudo_groups import pseudo_group_metrics, watched
-from online_debias.taps import Tap
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback, Engine
+from online_debias.taps.taps import Tap
+from online_debias.training.evaluation import measure
+from online_debias.training.pseudo_groups import pseudo_group_metrics, watched
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model, make_recipe
 from tests.test_trainer import state
 

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from online_debias import scores
 from online_debias.callbacks import EnD, PseudoLabels, Resample
-from online_debias.trainer import Trainer
+from online_debias.runtime import scores_csv
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 
-LABELS = scores.Scores(
+LABELS = scores_csv.Scores(
     torch.tensor([0, 1, 1]), torch.tensor([0.25, 1.0, 1 / 3]), torch.tensor([0, 4, 1])
 )
 
 
 def test_reading_gives_back_what_was_written(tmp_path: Path) -> None:
-    scores.write(tmp_path / "scores.csv", LABELS)
+    scores_csv.write(tmp_path / "scores.csv", LABELS)
     text = (tmp_path / "scores.csv").read_text()
-    assert text.splitlines()[:2] == [",".join(scores.COLUMNS), "0,,0,0.25,0,,,"]
-    targets, score, group = scores.read(tmp_path / "scores.csv")
+    assert text.splitlines()[:2] == [",".join(scores_csv.COLUMNS), "0,,0,0.25,0,,,"]
+    targets, score, group = scores_csv.read(tmp_path / "scores.csv")
     assert torch.equal(targets, LABELS.targets) and torch.equal(group, LABELS.bias_group)
     torch.testing.assert_close(score, LABELS.score, rtol=0, atol=1e-6)
 
@@ -49,13 +49,13 @@ def test_a_file_that_is_something_else_is_one_sentence(
     if content is not None:
         (tmp_path / "scores.csv").write_text(content)
     with pytest.raises(ValueError, match=message) as caught:
-        scores.read(tmp_path / "scores.csv")
+        scores_csv.read(tmp_path / "scores.csv")
     assert "\n" not in str(caught.value)
 
 
 def test_further_columns_are_left_aside(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("index,target,score,bias_group,path\n0,1,0.5,2,a.png\n")
-    assert scores.read(tmp_path / "scores.csv").bias_group.tolist() == [2]
+    assert scores_csv.read(tmp_path / "scores.csv").bias_group.tolist() == [2]
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5])
@@ -64,7 +64,7 @@ def test_rows_get_the_labels_of_their_samples(threshold: float | None, tmp_path:
     stream = torch.Generator().manual_seed(3)
     score = torch.rand(240, generator=stream).round(decimals=4)
     group = torch.randint(5, (240,), generator=stream)
-    scores.write(tmp_path / "scores.csv", scores.Scores(images.targets, score, group))
+    scores_csv.write(tmp_path / "scores.csv", scores_csv.Scores(images.targets, score, group))
     labels = PseudoLabels(tmp_path / "scores.csv", threshold)
     trainer = Trainer(make_model(), images, [labels, EnD(), Resample()], epochs=1, batch_size=48)
     index, inputs, targets = next(iter(trainer.loader))
@@ -77,7 +77,7 @@ def test_rows_get_the_labels_of_their_samples(threshold: float | None, tmp_path:
 
 
 def test_labels_of_another_training_set_are_refused(tmp_path: Path) -> None:
-    scores.write(tmp_path / "scores.csv", LABELS)
+    scores_csv.write(tmp_path / "scores.csv", LABELS)
     with pytest.raises(ValueError, match=r"has 3 rows, but there are 240 training samples"):
         Trainer(make_model(), make_images(), [PseudoLabels(tmp_path / "scores.csv"), Resample()])
 

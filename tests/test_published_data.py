@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks import recoloured, recorrupted
+from benchmarks.robustness import recoloured, recorrupted
 from online_debias import data as package
 from online_debias.data import (
     BAR,
@@ -26,15 +26,15 @@ from online_debias.data import (
     Source,
     UrbanCars,
     Waterbirds,
-    dominoes,
-    skewed,
 )
-from online_debias.data.annotations import as_table, read_rows
-from online_debias.data.cifar10 import CLASSES, Cifar10
-from online_debias.data.colored_mnist import COLOURS, ink
-from online_debias.data.corruptions import CORRUPTIONS, corrupt
-from online_debias.data.lff_layout import cumulative_biases, read_arrays
-from online_debias.data.urban_cars import bias_label
+from online_debias.data.biasing import skewed
+from online_debias.data.biasing.corruptions import CORRUPTIONS, corrupt
+from online_debias.data.own.annotations import as_table, read_rows
+from online_debias.data.reading.cifar10 import CLASSES, Cifar10
+from online_debias.data.reading.lff_layout import cumulative_biases, read_arrays
+from online_debias.data.sets import dominoes
+from online_debias.data.sets.colored_mnist import COLOURS, ink
+from online_debias.data.sets.urban_cars import bias_label
 
 
 def paint(path: Path, *values: int, side: int = 8) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.recoloured import RecolouredDigits
-from online_debias.commands import compare
-from online_debias.compare import cells
+from benchmarks.robustness.recoloured import RecolouredDigits
+from online_debias.cli import compare
+from online_debias.comparison.grid import cells
 from online_debias.data import BiasedDigits
 from tests.conftest import BENCHMARKS, script
 

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from online_debias import checkpoint
-from online_debias.callback import Callback
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback
+from online_debias.runtime import checkpoint
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_files, make_images, make_model, make_recipe
 from tests.contract import EXPORTED, companions, state
 

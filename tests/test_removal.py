@@ -11,19 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.confusion import Confusion
-from online_debias.callbacks.gradient_reversal import GradientReversal
-from online_debias.callbacks.information import Information
-from online_debias.callbacks.private_head import PrivateHead
-from online_debias.callbacks.spectral_decoupling import SpectralDecoupling
-from online_debias.engine import Engine
-from online_debias.functional.confusion import uniform_cross_entropy
-from online_debias.functional.gradient_reversal import reversed_cross_entropy
-from online_debias.functional.information import normalized_mutual_information
-from online_debias.functional.spectral_decoupling import mean_squared_norm
-from online_debias.run import Run
+from online_debias.callbacks.terms.confusion import Confusion
+from online_debias.callbacks.terms.gradient_reversal import GradientReversal
+from online_debias.callbacks.terms.information import Information
+from online_debias.callbacks.terms.private_head import PrivateHead
+from online_debias.callbacks.terms.spectral_decoupling import SpectralDecoupling
+from online_debias.engine import Batch, Callback, Engine, Run
+from online_debias.functional.losses.confusion import uniform_cross_entropy
+from online_debias.functional.losses.gradient_reversal import reversed_cross_entropy
+from online_debias.functional.losses.information import normalized_mutual_information
+from online_debias.functional.losses.spectral_decoupling import mean_squared_norm
 from tests.no_sync import NoSync
 
 N, B, CLASSES, VALUES, WIDTH = 64, 24, 3, 5, 6

@@ -18,22 +18,22 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from online_debias import checkpoint, scores
 from online_debias.callbacks.monitors import Detection
-from online_debias.cli import main
-from online_debias.commands import report, score
+from online_debias.cli import report, score
+from online_debias.cli.main import main
 from online_debias.data import Images, Source
 from online_debias.errors import ConfigError
-from online_debias.metrics import detection
-from online_debias.pipeline import OneRun
+from online_debias.functional.metrics import detection
 from online_debias.report import attention, curves, groups, suspects
 from online_debias.report.features_score import score_features
 from online_debias.report.finished import load
 from online_debias.report.grad_cam import grad_cam
 from online_debias.report.pictures import overlay, sheet, thumbnail
 from online_debias.report.samples import collect, remembered
-from online_debias.scores import Details, Scores
-from online_debias.taps import Taps
+from online_debias.runs.pipeline import OneRun
+from online_debias.runtime import checkpoint, scores_csv
+from online_debias.runtime.scores_csv import Details, Scores
+from online_debias.taps.taps import Taps
 from tests.conftest import make_images
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,7 +118,7 @@ def memory(run: Path) -> Detection:
 
 
 def test_training_writes_what_was_remembered_of_every_sample(made: Path) -> None:
-    found, details = scores.read_all(made / "online" / "scores.csv")
+    found, details = scores_csv.read_all(made / "online" / "scores.csv")
     known = memory(made / "online")
     assert known.scores is not None and known.groups is not None and known.losses is not None
     torch.testing.assert_close(found.score, known.scores, rtol=1e-5, atol=0, equal_nan=True)
@@ -128,7 +128,7 @@ def test_training_writes_what_was_remembered_of_every_sample(made: Path) -> None
     assert torch.equal(details.times_drawn, known.drawn) and details.times_drawn.sum() >= 3 * 240
     torch.testing.assert_close(details.loss, known.losses, rtol=1e-5, atol=0, equal_nan=True)
     assert details.paths is None and details.noise is None
-    _, details = scores.read_all(made / "odd" / "scores.csv")
+    _, details = scores_csv.read_all(made / "odd" / "scores.csv")
     assert details.paths == Odd().train().paths
 
 
@@ -138,13 +138,13 @@ def test_a_method_without_a_score_writes_none(made: Path) -> None:
 
 
 def test_a_method_of_several_trainings_keeps_the_scores_it_trained_by(made: Path) -> None:
-    found, details = scores.read_all(made / "jtt" / "scores.csv")
+    found, details = scores_csv.read_all(made / "jtt" / "scores.csv")
     assert found.score.unique().tolist() in ([0.0, 1.0], [0.0])
     assert details.times_drawn is not None and int(details.times_drawn.sum()) == 3 * 240
     run = load(made / "jtt")
     changed = found.score.clone()
     changed[0] = 0.375  # no flag that training could have remembered
-    scores.write(run.folder / "changed.csv", found._replace(score=changed))
+    scores_csv.write(run.folder / "changed.csv", found._replace(score=changed))
     kept, _ = remembered(
         memory(run.folder), run.train, run.settings.pipeline, run.folder / "changed.csv"
     )
@@ -170,7 +170,7 @@ def test_score_writes_the_same_file_again(runs: Path) -> None:
 def test_score_prints_the_most_suspicious_samples(runs: Path) -> None:
     target, out = console()
     score.command(runs / "online", console=target)
-    found, _ = scores.read_all(runs / "online" / "scores.csv")
+    found, _ = scores_csv.read_all(runs / "online" / "scores.csv")
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= 80 or "scores.csv" in max(lines, key=len)
     start = lines.index("The most suspicious samples") + 2
@@ -214,7 +214,7 @@ def test_score_lists_suspected_noise_apart(runs: Path) -> None:
     score.command(runs / "online", console=target)
     listed = out.getvalue().partition("Suspected of a wrong label: 12 samples, led by")[2]
     assert re.findall(r"^#(\d+)", listed, re.MULTILINE) == [str(i) for i in range(31, 21, -1)]
-    _, details = scores.read_all(runs / "online" / "scores.csv")
+    _, details = scores_csv.read_all(runs / "online" / "scores.csv")
     assert details.noise is not None
     torch.testing.assert_close(details.noise, table[:-1], rtol=1e-5, atol=0)
     page = render(runs / "online")
@@ -236,7 +236,7 @@ def test_score_reads_the_features_of_a_model_trained_without_a_score(runs: Path)
     target, out = console()
     score.command(runs / "plain", console=target)
     assert "these were made after training" in " ".join(out.getvalue().split())
-    found, details = scores.read_all(runs / "plain" / "scores.csv")
+    found, details = scores_csv.read_all(runs / "plain" / "scores.csv")
     conflicting = make_images().conflicting
     assert conflicting is not None
     assert detection(found.score, conflicting)["auroc"] > 0.95
@@ -563,7 +563,7 @@ def test_a_page_says_everything_of_the_run(runs: Path) -> None:
     assert "True groups of the test images" in outline.text
     assert "bar, looks like" in " ".join(outline.text.split())
     assert "alpha: 0.25" in outline.text and results["versions"]["torch"] in outline.text
-    found, details = scores.read_all(runs / "online" / "scores.csv")
+    found, details = scores_csv.read_all(runs / "online" / "scores.csv")
     assert details.times_drawn is not None
     worst = int(found.score.nan_to_num(0).argmax())
     card = page[page.index(f"#{worst}<br>") :][:600]
@@ -757,8 +757,8 @@ def test_a_run_without_its_curves_or_its_model_is_one_sentence(runs: Path) -> No
 
 
 def test_scores_of_other_data_are_not_taken_for_the_runs_own(runs: Path) -> None:
-    found, _ = scores.read_all(runs / "jtt" / "scores.csv")
-    scores.write(runs / "jtt" / "scores.csv", found._replace(targets=found.targets.roll(1)))
+    found, _ = scores_csv.read_all(runs / "jtt" / "scores.csv")
+    scores_csv.write(runs / "jtt" / "scores.csv", found._replace(targets=found.targets.roll(1)))
     with pytest.raises(ConfigError, match=r"scores\.csv has 240 rows of other targets"):
         score.command(runs / "jtt")
 

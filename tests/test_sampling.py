@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from online_debias import compose, seeds
-from online_debias.run import Run
-from online_debias.sampling import Indexed, Rounds, systematic
+from online_debias.engine import Indexed, Rounds, Run, weights
+from online_debias.engine.sampling import systematic
+from online_debias.runtime import seeds
 
 torch.set_num_threads(1)
 N = 23
@@ -31,7 +31,7 @@ def table(epoch: int, n: int = N) -> Tensor:
 
 
 def random_rate(seed: int, n: int = 50) -> Tensor:
-    return compose.rates({"a": torch.rand(n, generator=torch.Generator().manual_seed(seed)) ** 3})
+    return weights.rates({"a": torch.rand(n, generator=torch.Generator().manual_seed(seed)) ** 3})
 
 
 # The data set.
@@ -64,7 +64,7 @@ def test_samples_are_drawn_at_their_rate_on_average() -> None:
 
 
 def test_equal_rates_draw_a_permutation() -> None:
-    for rate in (torch.ones(40).double(), compose.rates({"a": torch.full((40,), 0.1)})):
+    for rate in (torch.ones(40).double(), weights.rates({"a": torch.full((40,), 0.1)})):
         for seed in range(50):
             drawn = systematic(rate, torch.Generator().manual_seed(seed)).tolist()
             assert sorted(drawn) == list(range(40))
@@ -72,14 +72,14 @@ def test_equal_rates_draw_a_permutation() -> None:
 
 
 def test_a_sample_of_rate_zero_is_never_drawn() -> None:
-    rate = compose.rates({"a": torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])})
+    rate = weights.rates({"a": torch.tensor([0.0, 1.0, 0.0, 1.0, 1.0, 0.0])})
     for seed in range(100):
         drawn = systematic(rate, torch.Generator().manual_seed(seed)).tolist()
         assert sorted(drawn) == [1, 1, 3, 3, 4, 4]
 
 
 def test_draws_are_in_random_order() -> None:
-    rate = compose.rates({"a": torch.tensor([2.0, 1.0, 0.0, 1.0, 2.0, 0.0])})
+    rate = weights.rates({"a": torch.tensor([2.0, 1.0, 0.0, 1.0, 2.0, 0.0])})
     places = [
         systematic(rate, torch.Generator().manual_seed(seed)).tolist().index(1)
         for seed in range(600)
@@ -161,7 +161,7 @@ def test_a_resumed_round_goes_on_though_its_tables_have_changed(consumed: int) -
     assert list(resumed) == whole[consumed:]
     index = torch.arange(N)
     torch.testing.assert_close(
-        resumed.rate_of(index), compose.rates({"a": table(0)}).float(), rtol=0, atol=0
+        resumed.rate_of(index), weights.rates({"a": table(0)}).float(), rtol=0, atol=0
     )
     resumed.next_round()
     assert list(resumed) == following

@@ -13,8 +13,8 @@ from torch import Tensor
 from online_debias.callbacks import ConflictScore, OfflineScore
 from online_debias.data import Images
 from online_debias.detectors import Centroid
-from online_debias.metrics import detection
-from online_debias.trainer import Trainer
+from online_debias.functional.metrics import detection
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model, script
 
 KEY = {"data": "d", "ratio": 0.9, "seed": 0, "trained": "plain", "epoch": 1}

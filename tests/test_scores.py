@@ -23,20 +23,18 @@ import torch
 from river import anomaly, neighbors
 from torch import Tensor, nn
 
-from online_debias import checkpoint, seeds
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import Reweight
-from online_debias.callbacks.loss_score import LossScore
 from online_debias.callbacks.monitors import Detection
-from online_debias.callbacks.offline_score import OfflineScore
-from online_debias.callbacks.river_score import RiverScore
-from online_debias.detectors.plain_state import decode, encode
-from online_debias.detectors.river_models import RiverModels
-from online_debias.engine import Engine
-from online_debias.functional.decision_score import decision_score
-from online_debias.functional.loss_score import loss_score
-from online_debias.trainer import Trainer
+from online_debias.callbacks.scores.loss_score import LossScore
+from online_debias.callbacks.scores.offline_score import OfflineScore
+from online_debias.callbacks.scores.river_score import RiverScore
+from online_debias.detectors.external.plain_state import decode, encode
+from online_debias.detectors.external.river_models import RiverModels
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.scores.decision_score import decision_score
+from online_debias.functional.scores.loss_score import loss_score
+from online_debias.runtime import checkpoint, seeds
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 from tests.no_sync import NoSync
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from online_debias import scores
-from online_debias.scores import Details, Scores
+from online_debias.runtime import scores_csv
+from online_debias.runtime.scores_csv import Details, Scores
 
 NAN = math.nan
 SCORES = Scores(torch.tensor([2, 0, 1]), torch.tensor([0.25, NAN, 0.75]), torch.tensor([2, -1, -1]))
@@ -26,7 +26,7 @@ DETAILS = Details(
 def test_the_file_has_a_column_for_everything_and_nothing_for_what_is_not_known(
     tmp_path: Path,
 ) -> None:
-    scores.write(tmp_path / "all.csv", SCORES, DETAILS)
+    scores_csv.write(tmp_path / "all.csv", SCORES, DETAILS)
     with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows == [
@@ -35,15 +35,15 @@ def test_the_file_has_a_column_for_everything_and_nothing_for_what_is_not_known(
         ["1", 'b, "c".png', "0", "", "", "0", "", ""],
         ["2", "d.png", "1", "0.75", "", "3", "12", "1"],
     ]
-    scores.write(tmp_path / "few.csv", SCORES)
+    scores_csv.write(tmp_path / "few.csv", SCORES)
     assert (tmp_path / "few.csv").read_text().splitlines()[1:] == [
         "0,,2,0.25,2,,,", "1,,0,,,,,", "2,,1,0.75,,,,",
     ]  # fmt: skip
 
 
 def test_reading_everything_gives_back_what_was_written(tmp_path: Path) -> None:
-    scores.write(tmp_path / "scores.csv", SCORES, DETAILS)
-    found, details = scores.read_all(tmp_path / "scores.csv")
+    scores_csv.write(tmp_path / "scores.csv", SCORES, DETAILS)
+    found, details = scores_csv.read_all(tmp_path / "scores.csv")
     assert details.paths == DETAILS.paths
     for given, back in zip((*SCORES, *DETAILS[1:]), (*found, *details[1:]), strict=True):
         assert given is not None and back is not None and given.dtype == back.dtype
@@ -52,14 +52,14 @@ def test_reading_everything_gives_back_what_was_written(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_read_as_nothing(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("index,target,score,bias_group\n0,1,0.5,2\n")
-    assert scores.read_all(tmp_path / "scores.csv")[1] == Details()
-    scores.write(tmp_path / "scores.csv", SCORES)
-    assert scores.read_all(tmp_path / "scores.csv")[1] == Details()
+    assert scores_csv.read_all(tmp_path / "scores.csv")[1] == Details()
+    scores_csv.write(tmp_path / "scores.csv", SCORES)
+    assert scores_csv.read_all(tmp_path / "scores.csv")[1] == Details()
 
 
 def test_unseen_samples_are_pseudo_labels_that_look_bias_aligned(tmp_path: Path) -> None:
-    scores.write(tmp_path / "scores.csv", SCORES, DETAILS)
-    targets, score, group = scores.read(tmp_path / "scores.csv")
+    scores_csv.write(tmp_path / "scores.csv", SCORES, DETAILS)
+    targets, score, group = scores_csv.read(tmp_path / "scores.csv")
     assert targets.tolist() == [2, 0, 1]
     assert score.tolist() == [0.25, 0.0, 0.75]
     assert group.tolist() == [2, 0, 1]
@@ -67,14 +67,14 @@ def test_unseen_samples_are_pseudo_labels_that_look_bias_aligned(tmp_path: Path)
 
 def test_a_group_without_a_score_counts_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("index,target,score,bias_group\n0,1,,2\n")
-    assert scores.read(tmp_path / "scores.csv").bias_group.tolist() == [1]
+    assert scores_csv.read(tmp_path / "scores.csv").bias_group.tolist() == [1]
 
 
 def test_names_of_files_that_are_no_text_come_back(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.png")
     details = Details(paths=(name, "b.png", "c.png"))
-    scores.write(tmp_path / "scores.csv", SCORES, details)
-    assert scores.read_all(tmp_path / "scores.csv")[1].paths == details.paths
+    scores_csv.write(tmp_path / "scores.csv", SCORES, details)
+    assert scores_csv.read_all(tmp_path / "scores.csv")[1].paths == details.paths
 
 
 @pytest.mark.parametrize(("column", "cell"), [("loss", "high"), ("noise", "inf"), ("loss", "nan")])
@@ -85,13 +85,13 @@ def test_a_further_column_that_holds_no_numbers_is_one_sentence(
     path.write_text(f"index,target,score,bias_group,{column}\n0,0,0.5,0,{cell}\n")
     message = rf"other than numbers in its column {column} \(.*{cell}.*; mend it"
     with pytest.raises(ValueError, match=message) as caught:
-        scores.read_all(path)
+        scores_csv.read_all(path)
     assert "\n" not in str(caught.value)
-    assert scores.read(path).score.tolist() == [0.5]  # pseudo-labels do without it
+    assert scores_csv.read(path).score.tolist() == [0.5]  # pseudo-labels do without it
 
 
 @pytest.mark.parametrize("cell", ["", "one"])
 def test_a_target_that_is_missing_or_a_word_is_one_sentence(cell: str, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text(f"index,target,score,bias_group\n0,{cell},0.5,0\n")
     with pytest.raises(ValueError, match="expected a CSV file with the columns"):
-        scores.read(tmp_path / "scores.csv")
+        scores_csv.read(tmp_path / "scores.csv")

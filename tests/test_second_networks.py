@@ -11,22 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from online_debias import config
-from online_debias.batch import Batch
-from online_debias.callback import Callback
-from online_debias.callbacks.independence import Independence
-from online_debias.callbacks.relative_difficulty import RelativeDifficulty, Variant
-from online_debias.engine import Engine
-from online_debias.functional.gce import (
+from online_debias.callbacks.sampling.relative_difficulty import RelativeDifficulty, Variant
+from online_debias.callbacks.terms.independence import Independence
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.losses.gce import (
     GeneralizedCrossEntropy,
     generalized_cross_entropy,
     scaled_cross_entropy,
 )
-from online_debias.functional.hsic import hsic, rbf_kernel
-from online_debias.functional.mass_mean import mass_mean
-from online_debias.functional.relative_difficulty import relative_difficulty
+from online_debias.functional.losses.hsic import hsic, rbf_kernel
+from online_debias.functional.weights.mass_mean import mass_mean
+from online_debias.functional.weights.relative_difficulty import relative_difficulty
 from online_debias.models import SimpleConvNet, SmallConvNet
-from online_debias.trainer import Trainer
+from online_debias.settings import parser
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 from tests.no_sync import NoSync
 
@@ -438,7 +436,7 @@ def test_training_makes_the_features_less_dependent_and_the_default_sees_colour_
 
 @pytest.mark.parametrize("kind", [RelativeDifficulty, Independence])
 def test_the_second_network_can_be_named_in_settings(kind: type[Callback]) -> None:
-    settings, _ = config.parse([
+    settings, _ = parser.parse([
         "--method=plain",
         f"--callbacks+={kind.__module__}.{kind.__name__}",
         "--callbacks.network=online_debias.models.SimpleConvNet",

@@ -9,10 +9,10 @@ from typing import get_args
 
 import pytest
 
-from online_debias.cli import main
+from online_debias.cli.main import main
+from online_debias.comparison.summary import SELECTED
 from online_debias.errors import ConfigError
-from online_debias.selection import Best, Selection, check_patience, select
-from online_debias.summary import SELECTED
+from online_debias.training.epoch_selection import Best, Selection, check_patience, select
 
 PSEUDO = "accuracy_pseudo_unbiased"
 RESULTS = {"accuracy": 0.5, "accuracy_unbiased": 0.25, "oracle": False, "selection": "last"}

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from online_debias import config
-from online_debias.callback import Callback
 from online_debias.data import Images
-from online_debias.functional.cross_entropy import cross_entropy
-from online_debias.optimizer import make_optimizer, make_schedule
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback
+from online_debias.functional.losses.cross_entropy import cross_entropy
+from online_debias.settings import parser
+from online_debias.training.optimizer import make_optimizer, make_schedule
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model
 
 ROWS, BATCH = 2400, 120
@@ -72,7 +72,7 @@ def by_hand(images: Images) -> int:
 
 
 def recipe(name: str) -> list[Callback]:
-    callbacks: list[Callback] = config.parse(["--method", name])[0].callbacks
+    callbacks: list[Callback] = parser.parse(["--method", name])[0].callbacks
     return callbacks
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from online_debias.comparison.summary import Line, Quoted, Section, read, summarize
 from online_debias.errors import ConfigError
-from online_debias.results import write_csv
-from online_debias.summary import Line, Quoted, Section, read, summarize
+from online_debias.runs.results import write_csv
 
 Given = dict[str, list[dict[str, Any]]]
 

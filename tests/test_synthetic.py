@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from online_debias.data import Images
-from online_debias.offline.denoiser import Denoiser
-from online_debias.offline.diffusion import Diffusion
-from online_debias.offline.diffusion_training import Trained
-from online_debias.offline.synthetic import synthesize
+from online_debias.offline.ddb import synthetic
+from online_debias.offline.ddb.denoiser import Denoiser
+from online_debias.offline.ddb.diffusion import Diffusion
+from online_debias.offline.ddb.diffusion_training import Trained
+from online_debias.offline.ddb.synthetic import synthesize
 from tests.conftest import make_images
 
 TINY: dict[str, Any] = {"channels": (8, 8), "steps": 2, "batch_size": 8, "sampling_steps": 2}
@@ -34,7 +35,7 @@ class Copies(Diffusion):
         super().__init__()
         self.images, self.drawn, self.fits = images, [0] * len(images.classes), 0
 
-    def fit(self, train: Images, *args: Any, **kwargs: Any) -> Trained:
+    def fit(self) -> Trained:
         self.fits += 1
         return Trained(Denoiser((3, 12, 12), 3, (8,)), 2.0, 100, 7)
 
@@ -43,6 +44,16 @@ class Copies(Diffusion):
         of_class = (self.images.targets == label).nonzero().flatten()
         start, self.drawn[label] = self.drawn[label], self.drawn[label] + len(targets)
         return self.images.images[of_class[start : start + len(targets)]]
+
+
+@pytest.fixture(autouse=True)
+def copies_are_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = synthetic.fit
+
+    def fit(settings: Diffusion, *arguments: Any) -> Trained:
+        return settings.fit() if isinstance(settings, Copies) else train(settings, *arguments)
+
+    monkeypatch.setattr(synthetic, "fit", fit)
 
 
 def test_the_folder_is_made_once(train: Images, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from online_debias.summary import METRICS, Quoted, Section, summarize
-from online_debias.tables import latex, markdown, terminal
+from online_debias.comparison.summary import METRICS, Quoted, Section, summarize
+from online_debias.comparison.tables import latex, markdown, terminal
 from tests.test_summary import METHODS, Given, marks, rows
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from online_debias.models import SmallConvNet, Torchvision
-from online_debias.taps import Tap, Taps, flatten
+from online_debias.taps.taps import Tap, Taps, flatten
 
 torch.set_num_threads(1)
 BOTH = ("bottleneck", "shallow")

@@ -12,15 +12,14 @@ import pytest
 import torch
 import yaml
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks.monitors import Detection, TensorBoard
 from online_debias.callbacks.monitors.captions import captioned, thumbnails
-from online_debias.callbacks.monitors.tensorboard import MANY, TOP, grid
-from online_debias.cli import main
+from online_debias.callbacks.monitors.tensorboard import MANY, TOP
+from online_debias.cli.main import main
 from online_debias.data.images import Images
-from online_debias.metrics import Report
-from online_debias.run import Run
+from online_debias.engine import Batch, Callback, Run
+from online_debias.functional.metrics import Report
+from online_debias.training.image_grid import grid
 from tests.conftest import CLASSES
 from tests.own import Shapes
 from tests.test_monitors import Fit, images

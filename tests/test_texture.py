@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.fft import dctn
 
-from online_debias.functional.texture import FLAT, bands, cosines, texture
+from online_debias.functional.shortcut.texture import FLAT, bands, cosines, texture
 
 torch.set_num_threads(1)
 

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import Abstain, Augment, NoiseFilter, PartScore, Resample, TextureScore
 from online_debias.detectors import Mahalanobis
-from online_debias.engine import Engine
-from online_debias.verdict import sentence
+from online_debias.engine import Batch, Callback, Engine
+from online_debias.runs.shortcut_sentence import sentence
 
 torch.set_num_threads(1)
 CLASSES, ROWS, SIDE = 3, 1200, 12

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias import checkpoint
-from online_debias.callback import Callback
 from online_debias.callbacks import EnD, Resample
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback
+from online_debias.runtime import checkpoint
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images, make_model, make_recipe
 
 

@@ -12,12 +12,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from online_debias import scores
-from online_debias.cli import main
-from online_debias.metrics import detection
+from online_debias.cli.main import main
+from online_debias.functional.metrics import detection
 from online_debias.offline.two_step import TwoStep, balance, bottleneck, class_score
-from online_debias.taps import Tap
-from online_debias.trainer import Trainer
+from online_debias.runtime import scores_csv
+from online_debias.taps.taps import Tap
+from online_debias.training.trainer import Trainer
 from tests.conftest import make_images
 from tests.test_cli import SHAPES, here, refused  # noqa: F401  (a fixture)
 
@@ -142,7 +142,7 @@ def test_it_trains_three_times_and_resumes_between_stages() -> None:
 
 def test_the_last_training_starts_from_the_plain_model() -> None:
     train("--pipeline.lr_ratio", "1e-9")
-    from online_debias import checkpoint
+    from online_debias.runtime import checkpoint
 
     plain = checkpoint.load(Path("a/plain/last.pt"))["model"]
     for name, value in weights("a").items():
@@ -175,7 +175,7 @@ def test_the_findings_can_be_given_to_other_callbacks() -> None:
     settings = ["--pipeline.start", "scratch", "--pipeline.balance", "false"]
     found = train("--callbacks", mixing, *settings)
     assert found["training_passes"] == 2
-    flagged = scores.read(Path("a/scores.csv"))
+    flagged = scores_csv.read(Path("a/scores.csv"))
     assert set(flagged.bias_group.tolist()) <= {0, 1, 2}
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.functional.voronoi_mining import (
+from online_debias.functional.scores.voronoi_mining import (
     By,
     alignment_share,
     alignment_weights,

@@ -19,9 +19,9 @@ from step_cost import Batches, Loop, Model, by_hand, trainer
 from torch import Tensor, nn
 
 from online_debias.data import Images
-from online_debias.functional.cross_entropy import cross_entropy
-from online_debias.optimizer import make_optimizer
-from online_debias.torchvision_compat import import_torchvision
+from online_debias.functional.losses.cross_entropy import cross_entropy
+from online_debias.runtime.torchvision_compat import import_torchvision
+from online_debias.training.optimizer import make_optimizer
 
 BESIDE = ("by hand", "plain")
 

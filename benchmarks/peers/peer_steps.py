@@ -13,7 +13,7 @@ import torch
 from online_debias.data import Images
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(BENCHMARKS))  # where step_cost's modules are
+sys.path.insert(0, str(BENCHMARKS / "speed"))  # where step_cost's modules are
 
 from step_cost import SETTINGS, Model, what_of, write  # noqa: E402
 

@@ -11,12 +11,12 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset
 
-from online_debias import seeds
 from online_debias.data import Images
-from online_debias.metrics import group_metrics
+from online_debias.functional.metrics import group_metrics
 from online_debias.models import SmallConvNet
-from online_debias.optimizer import make_optimizer, make_schedule
-from online_debias.predict import predict
+from online_debias.runtime import seeds
+from online_debias.training.evaluation import predict
+from online_debias.training.optimizer import make_optimizer, make_schedule
 
 Groups = dict[tuple[int, int], list[int]]
 

@@ -25,11 +25,11 @@ import torch
 from peer_task import Task, accuracies
 from torch import nn
 
-from online_debias import config
+from online_debias.comparison.summary import read
 from online_debias.data import Images, Source
 from online_debias.errors import ConfigError, positive
-from online_debias.results import COLUMNS, write_csv
-from online_debias.summary import read
+from online_debias.runs.results import COLUMNS, write_csv
+from online_debias.settings.parser import source_class
 
 RESULTS = Path(__file__).resolve().parent.parent / "results/peers.csv"
 KEY = COLUMNS[:4]
@@ -64,7 +64,7 @@ def run_all(options: argparse.Namespace, methods: Mapping[str, Method]) -> None:
     """
     positive(epochs=options.epochs, batch_size=options.batch_size, lr=options.lr)
     chosen = _chosen(options.methods, methods)
-    kind = config.source_class(options.data)
+    kind = source_class(options.data)
     given = _given(kind, options.set)
     for seed, name in product(options.seeds, chosen):
         source = _source(kind, given, seed)

@@ -8,7 +8,7 @@ import torch
 from peer_task import Groups, Task, Tensors
 from torch import nn
 
-from online_debias.torchvision_compat import import_torchvision
+from online_debias.runtime.torchvision_compat import import_torchvision
 
 import_torchvision()  # SpuCo imports it too, which fails beside a CPU build of torch
 

@@ -8,12 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from online_debias.batch import Batch
-from online_debias.callback import Monitor
-from online_debias.functional.cross_entropy import cross_entropy
-from online_debias.memory import SampleMemory
-from online_debias.metrics import detection
-from online_debias.run import Run
+from online_debias.engine import Batch, Monitor, Run, SampleMemory
+from online_debias.functional.losses.cross_entropy import cross_entropy
+from online_debias.functional.metrics import detection
 
 
 class Detection(Monitor):
@@ -43,7 +40,7 @@ class Detection(Monitor):
             varied copies count for the sample of their first image.
 
     Example:
-        >>> from online_debias.engine import Engine
+        >>> from online_debias.engine.engine import Engine
         >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
         >>> monitor = Detection()
         >>> engine = Engine(model, monitors=[monitor], n_samples=8, n_classes=2)

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from online_debias.callback import Monitor
-from online_debias.checkpoint import write_whole
-from online_debias.metrics import Report
-from online_debias.record import Scalar
-from online_debias.run import Run
+from online_debias.engine import Monitor, Run
+from online_debias.engine.recorder import Scalar
+from online_debias.functional.metrics import Report
+from online_debias.runtime.checkpoint import write_whole
 
 HEADER = b"step,epoch,split,name,value\n"
 

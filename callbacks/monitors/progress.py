@@ -13,11 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from online_debias.batch import Batch
-from online_debias.callback import Monitor
-from online_debias.metrics import Report
-from online_debias.record import Scalar
-from online_debias.run import Run
+from online_debias.engine import Batch, Monitor, Run
+from online_debias.engine.recorder import Scalar
+from online_debias.functional.metrics import Report
 
 DIGITS = {"shortcut": 2, "ms/step": 1}  # after the point; 3 where nothing is said
 NAMES = {

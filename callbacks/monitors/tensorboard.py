@@ -11,11 +11,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from online_debias.callback import Monitor
 from online_debias.data.images import Images
-from online_debias.metrics import Report
-from online_debias.record import Scalar
-from online_debias.run import Run
+from online_debias.engine import Monitor, Run
+from online_debias.engine.recorder import Scalar
+from online_debias.functional.metrics import Report
+from online_debias.training.image_grid import grid
 
 from .captions import captioned
 from .detection import Detection
@@ -174,32 +174,6 @@ class TensorBoard(Monitor):
             for target, view in zip(targets, views, strict=True)
         ]
         return grid(captioned(pixels, captions), columns=6)
-
-
-def grid(images: Tensor, columns: int = 8, gap: int = 2) -> Tensor:
-    """Lay images out row by row on white; small ones are enlarged, two- or threefold.
-
-    Args:
-        images: `[K, C, H, W]` uint8.
-        columns: images a row.
-        gap: pixels between images.
-
-    Returns:
-        `[C, H', W']` uint8.
-
-    Example:
-        >>> grid(torch.zeros(3, 1, 28, 28, dtype=torch.uint8), columns=2).shape
-        torch.Size([1, 170, 170])
-    """
-    scale = min(3, max(1, 96 // images.shape[-2]))
-    images = images.repeat_interleave(scale, -2).repeat_interleave(scale, -1)
-    images = torch.nn.functional.pad(images, (0, gap, 0, gap), value=255)
-    count, channels, height, width = images.shape
-    rows = -(-count // columns)
-    cells = images.new_full((rows * columns, channels, height, width), 255)
-    cells[:count] = images
-    cells = cells.view(rows, columns, channels, height, width).permute(2, 0, 3, 1, 4)
-    return cells.reshape(channels, rows * height, columns * width)[:, :-gap, :-gap]
 
 
 def _largest_classes(images: Images) -> list[int]:

@@ -1,14 +1,14 @@
 """Detectors: streaming scores of how likely a sample is bias-conflicting."""
 
-from online_debias.detectors.best_views import BestViews
-from online_debias.detectors.centroid import Centroid
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.half_space_trees import HalfSpaceTrees
 from online_debias.detectors.loda import Loda
-from online_debias.detectors.mahalanobis import Mahalanobis
-from online_debias.detectors.part_views import PartViews
+from online_debias.detectors.means.centroid import Centroid
+from online_debias.detectors.means.mahalanobis import Mahalanobis
+from online_debias.detectors.means.voronoi_cells import VoronoiCells
 from online_debias.detectors.posterior import conflict
-from online_debias.detectors.voronoi_cells import VoronoiCells
+from online_debias.detectors.trees.half_space_trees import HalfSpaceTrees
+from online_debias.detectors.views.best_views import BestViews
+from online_debias.detectors.views.part_views import PartViews
 
 __all__ = [
     "BestViews",

@@ -9,17 +9,17 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from online_debias.detectors.folding import Folding
-from online_debias.detectors.mass import add_mass
 from online_debias.detectors.normalizer import NormalCDF
 from online_debias.detectors.posterior import conflict
-from online_debias.functional.loda import (
+from online_debias.detectors.trees.mass import add_mass
+from online_debias.functional.scores.loda import (
     bin_posterior,
     bin_rareness,
     equal_bins,
     project,
     sparse_projections,
 )
-from online_debias.seeds import generator
+from online_debias.runtime.seeds import generator
 
 FINITE = 1e15  # beyond, the normaliser's squares might not be finite
 

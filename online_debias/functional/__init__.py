@@ -1,1 +1,4 @@
-"""Pure maths of the methods: tensors in, tensors out."""
+"""Pure maths of the methods: tensors in, tensors out, in families.
+
+May import: nothing of this library.
+"""

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from online_debias.default_taps import classifier
 from online_debias.models import weights as files
-from online_debias.torchvision_compat import import_torchvision
+from online_debias.runtime.torchvision_compat import import_torchvision
+from online_debias.taps.defaults import classifier
 
 Normalise = Literal["half", "one", "imagenet"]
 Trainable = Literal["all", "head"]

@@ -6,7 +6,7 @@ import difflib
 from pathlib import Path
 
 from online_debias.models.imported import Imported, Normalise, Trainable
-from online_debias.torchvision_compat import import_torchvision
+from online_debias.runtime.torchvision_compat import import_torchvision
 
 
 class Torchvision(Imported):

@@ -9,13 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from online_debias import seeds
 from online_debias.data import Images
 from online_debias.errors import ConfigError
-from online_debias.fitted import Fitted
 from online_debias.offline.two_step import bottleneck
-from online_debias.pipeline import Job, Pipeline
-from online_debias.trainer import Trainer
+from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runtime import seeds
+from online_debias.training.trainer import Trainer
 
 
 class DFR(Pipeline):

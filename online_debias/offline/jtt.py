@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from online_debias.fitted import Fitted
 from online_debias.offline.retrain import retrain
-from online_debias.pipeline import Job, Pipeline
-from online_debias.predict import predict
+from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.training.evaluation import predict
 
 
 class JTT(Pipeline):

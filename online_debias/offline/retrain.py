@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from online_debias import distributed, scores
-from online_debias.callback import Callback
 from online_debias.callbacks import PseudoLabels
 from online_debias.data import Images
-from online_debias.fitted import Fitted
-from online_debias.metrics import detection
-from online_debias.pipeline import Job
-from online_debias.trainer import Trainer
+from online_debias.engine import Callback
+from online_debias.functional.metrics import detection
+from online_debias.runs.pipeline import Fitted, Job
+from online_debias.runtime import distributed, scores_csv
+from online_debias.training.trainer import Trainer
 
 
 def retrain(
@@ -45,7 +44,7 @@ def retrain(
     score, bias_group = score.float().cpu(), bias_group.long().cpu()
     file = job.folder / "scores.csv"
     if distributed.rank() == 0:
-        scores.write(file, scores.Scores(job.train.targets.cpu(), score, bias_group))
+        scores_csv.write(file, scores_csv.Scores(job.train.targets.cpu(), score, bias_group))
     distributed.barrier()
     together = [PseudoLabels(file, threshold=0.5), *callbacks, *job.settings.callbacks]
     last = job.trainer(callbacks=together, start=start, lr=lr)

@@ -10,18 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from online_debias import seeds
 from online_debias.data import Images
-from online_debias.detectors.by_path import check_detector, class_at, make, seeded
+from online_debias.detectors.external.by_path import check_detector, class_at, make, seeded
 from online_debias.errors import ConfigError
-from online_debias.fitted import Fitted
-from online_debias.functional.augment import mild
-from online_debias.functional.decision_score import decision_score
-from online_debias.functional.gce import generalized_cross_entropy
+from online_debias.functional.inputs.augment import mild
+from online_debias.functional.losses.gce import generalized_cross_entropy
+from online_debias.functional.scores.decision_score import decision_score
 from online_debias.offline.retrain import retrain
-from online_debias.pipeline import Job, Pipeline
-from online_debias.taps import Tap, Taps
-from online_debias.trainer import Trainer
+from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runtime import seeds
+from online_debias.taps.taps import Tap, Taps
+from online_debias.training.trainer import Trainer
 
 SUITED: dict[str, dict[str, Any]] = {"sklearn.svm.OneClassSVM": {"nu": 0.5}}
 

@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from online_debias import seeds
 from online_debias.detectors.posterior import conflict
-from online_debias.fitted import Fitted
 from online_debias.offline.retrain import retrain
 from online_debias.offline.two_step import bottleneck
-from online_debias.pipeline import Job, Pipeline
+from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runtime import seeds
 
 
 class UEnD(Pipeline):

@@ -7,21 +7,18 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.callbacks import Information
+from online_debias.engine import Batch, Callback, Run
 from online_debias.errors import ConfigError
-from online_debias.fitted import Fitted
-from online_debias.functional.mass_mean import mass_mean
-from online_debias.functional.voronoi_mining import (
+from online_debias.functional.scores.voronoi_mining import (
     By,
     alignment_weights,
     centroids,
     relative_distance,
 )
+from online_debias.functional.weights.mass_mean import mass_mean
 from online_debias.offline.retrain import retrain
-from online_debias.pipeline import Job, Pipeline
-from online_debias.run import Run
+from online_debias.runs.pipeline import Fitted, Job, Pipeline
 
 
 class Voronoi(Pipeline):

@@ -11,7 +11,7 @@ from online_debias.report.finished import Finished
 from online_debias.report.grad_cam import grad_cam, last_convolution
 from online_debias.report.naming import name_of, seen_as, top
 from online_debias.report.pictures import overlay, thumbnail
-from online_debias.scores import Scores
+from online_debias.runtime.scores_csv import Scores
 
 SHOWN = 6
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from online_debias import seeds
 from online_debias.data import Images
 from online_debias.detectors import HalfSpaceTrees
-from online_debias.scores import Scores
-from online_debias.taps import Taps
+from online_debias.runtime import seeds
+from online_debias.runtime.scores_csv import Scores
+from online_debias.taps.taps import Taps
 
 TAP, PASSES, ROWS = "shallow", 3, 256
 

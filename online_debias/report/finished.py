@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from online_debias import config
-from online_debias.checkpoint import load_weights
 from online_debias.data import Images
 from online_debias.errors import ConfigError, plainly
-from online_debias.pipeline import Settings
-from online_debias.taps import Taps
+from online_debias.runs.pipeline import Settings
+from online_debias.runtime.checkpoint import load_weights
+from online_debias.settings import parser
+from online_debias.taps.taps import Taps
 
 _ALWAYS = {"method", "data", "seed", "epochs", "samples", "accuracy", "seconds_training"}
 
@@ -84,7 +84,7 @@ def load(folder: Path) -> Finished:
         raise ConfigError(f"{path} is damaged ({error}); {_again(folder)}.") from error
     if not isinstance(results, dict) or not results.keys() >= _ALWAYS:
         raise ConfigError(f"{path} is not what a run writes; {_again(folder)}.")
-    settings, _ = config.parse(["--config", str(folder / "config.yaml")])
+    settings, _ = parser.parse(["--config", str(folder / "config.yaml")])
     with plainly():
         train = settings.data.train()
     text = (folder / "config.yaml").read_text(encoding="utf-8")

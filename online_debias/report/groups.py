@@ -10,7 +10,7 @@ from torch import Tensor
 
 from online_debias.report.curves import Curves
 from online_debias.report.naming import seen_as
-from online_debias.scores import Details, Scores
+from online_debias.runtime.scores_csv import Details, Scores
 
 WIDE = 12  # classes or bias values that still make a table of cells
 WORST = 20  # groups listed of more

@@ -6,13 +6,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from online_debias import verdict
 from online_debias.report import attention, curves, groups, suspects
 from online_debias.report.finished import Finished
 from online_debias.report.naming import suspected
 from online_debias.report.pictures import sheet
 from online_debias.report.samples import collect
-from online_debias.results import row_name
+from online_debias.runs import shortcut_sentence
+from online_debias.runs.results import row_name
 
 SHEETS = {
     "samples.png": "Images drawn from the diffusion model, a row a class",
@@ -40,7 +40,7 @@ def render(run: Finished, against: Finished | None = None) -> str:
     content: dict[str, Any] = {
         "run": run,
         "names": _names(runs),
-        "verdict": verdict.sentence(run.results),
+        "verdict": shortcut_sentence.sentence(run.results),
         "shortcut": run.results.get("shortcut"),
         "accuracies": groups.accuracies(read),
         "panels": curves.panels(read),

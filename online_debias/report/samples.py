@@ -6,15 +6,15 @@ from pathlib import Path
 
 import torch
 
-from online_debias import checkpoint, scores
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
-from online_debias.device import device_of
 from online_debias.errors import ConfigError, plainly
-from online_debias.pipeline import OneRun, Pipeline
 from online_debias.report.features_score import TAP, score_features
 from online_debias.report.finished import Finished
-from online_debias.scores import Details, Scores
+from online_debias.runs.pipeline import OneRun, Pipeline
+from online_debias.runtime import checkpoint, scores_csv
+from online_debias.runtime.device import device_of
+from online_debias.runtime.scores_csv import Details, Scores
 
 
 def remembered(
@@ -41,7 +41,7 @@ def remembered(
         loss, noise = (None if column is None else column.cpu() for column in columns)
         details = Details(train.paths, detection.drawn.cpu(), loss, noise)
     if file.is_file() and not isinstance(pipeline, OneRun):
-        found, _ = scores.read_all(file)
+        found, _ = scores_csv.read_all(file)
         if not torch.equal(found.targets, targets):
             raise ValueError(
                 f"{file} has {len(found.targets)} rows of other targets than the {len(train)} "

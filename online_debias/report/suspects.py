@@ -10,7 +10,7 @@ import torch
 from online_debias.data import Images
 from online_debias.report.naming import name_of, seen_as, top
 from online_debias.report.pictures import thumbnail
-from online_debias.scores import Details, Scores
+from online_debias.runtime.scores_csv import Details, Scores
 
 FIRST = 20  # classes shown; the others fold away
 SHOWN, FEW = 6, 3  # images of each kind in a class, and of many classes

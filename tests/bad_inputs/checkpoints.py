@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 
-from online_debias.checkpoint import FORMAT
+from online_debias.runtime.checkpoint import FORMAT
 from tests.bad_inputs.case import Case, Runs, cut, saved, settings, state
 
 RESUME = "train --resume begun"

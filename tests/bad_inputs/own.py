@@ -7,10 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from online_debias.batch import Batch
-from online_debias.callback import Callback
 from online_debias.data import Images
-from online_debias.run import Run
+from online_debias.engine import Batch, Callback, Run
 from tests.own import Shapes
 
 

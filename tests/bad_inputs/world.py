@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from online_debias.cli import main
+from online_debias.cli.main import main
 from tests.bad_inputs.case import RAW, TRAIN, Content
 
 

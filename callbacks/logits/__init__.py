@@ -1,0 +1,1 @@
+"""Callbacks that shift the logits that the criterion sees."""

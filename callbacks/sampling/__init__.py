@@ -1,0 +1,1 @@
+"""Callbacks that weigh rows or change which rows are drawn."""

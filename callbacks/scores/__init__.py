@@ -1,0 +1,1 @@
+"""Callbacks that score how likely a row is bias-conflicting, or say its bias label."""

@@ -1,0 +1,1 @@
+"""Callbacks that add a term to the loss."""

@@ -1,0 +1,67 @@
+"""EnD: entangle rows of one class, disentangle rows of one bias value, at the bottleneck."""
+
+from __future__ import annotations
+
+import torch
+
+from online_debias.engine import Batch, Callback
+from online_debias.functional.losses.end import Variant, disentangle, entangle
+
+
+class EnD(Callback):
+    """Adds alpha * disentangle + beta * entangle to the loss, at the bottleneck.
+
+    EnD (Tartaglione, Barbano, Grangetto, CVPR 2021), with pseudo bias labels instead of true ones.
+    Paper and released code differ, see `functional.end`. In the released code the normalised
+    features also go on to the classifier: to have that, give the tap a transform,
+    `Tap(path, transform=torch.nn.functional.normalize)`. Where the signal is hushed, both are 0.
+
+    Signals: requires `bias_group` (argument `signal`).
+    Records: `terms/end`, the weighted sum of the two terms.
+
+    Args:
+        alpha: weight of the disentangling term.
+        beta: weight of the entangling term.
+        variant: "paper" or "code".
+        signal: name of the bias label.
+        tap: name of the features.
+        name: unique in a run.
+
+    Example:
+        >>> EnD(alpha=0.0, beta=1.0).requires
+        ('bias_group',)
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        beta: float = 0.1,
+        variant: Variant = "paper",
+        signal: str = "bias_group",
+        tap: str = "bottleneck",
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name)
+        if variant not in ("paper", "code"):
+            raise ValueError(f"EnD: variant is {variant!r}, expected 'paper' or 'code'.")
+        if not (alpha >= 0 and beta >= 0 and alpha + beta > 0):
+            raise ValueError(
+                f"EnD: alpha is {alpha} and beta {beta}, expected numbers >= 0, not both 0."
+            )
+        self.requires, self.taps = (signal,), (tap,)
+        self.alpha, self.beta, self.variant = alpha, beta, variant
+        self.signal, self.tap = signal, tap
+
+    def on_loss(self, batch: Batch) -> None:
+        """Add the two terms."""
+        if self.signal in batch.hushed:
+            batch.add_loss(self.name, torch.zeros((), device=batch.targets.device))
+            return
+        features, bias = batch.features[self.tap], batch.signals[self.signal]
+        keep = ~batch.mixed
+        term = torch.zeros((), device=features.device)
+        if self.alpha:
+            term = term + self.alpha * disentangle(features, bias, keep, self.variant)
+        if self.beta:
+            term = term + self.beta * entangle(features, batch.targets, bias, keep, self.variant)
+        batch.add_loss(self.name, term)

@@ -1,0 +1,1 @@
+"""Callbacks that judge: is there a shortcut, is a label wrong?"""

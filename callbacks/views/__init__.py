@@ -1,0 +1,1 @@
+"""Callbacks that learn a biased view beside the model: probes, amplifiers, clusters."""

@@ -1,0 +1,4 @@
+"""The command `online-debias`, one file a subcommand.
+
+May import: everything.
+"""

@@ -1,1 +1,0 @@
-"""What each subcommand of `online-debias` does."""

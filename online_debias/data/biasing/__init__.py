@@ -1,0 +1,1 @@
+"""What makes a bias: colours, corruptions, shares. May import: data.reading, runtime, errors."""

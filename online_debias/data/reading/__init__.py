@@ -1,0 +1,1 @@
+"""Files and layouts, as they lie on disk. May import: errors, runtime."""

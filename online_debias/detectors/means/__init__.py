@@ -1,0 +1,1 @@
+"""Detectors by class means. May import: detectors (the base classes), functional."""

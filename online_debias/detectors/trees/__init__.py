@@ -1,0 +1,1 @@
+"""Half-space trees. May import: detectors (the base classes), functional, runtime, errors."""

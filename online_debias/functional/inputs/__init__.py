@@ -1,0 +1,1 @@
+"""Of rows of images: warping, mixing, copying. May import: nothing of this library."""

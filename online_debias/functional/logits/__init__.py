@@ -1,0 +1,1 @@
+"""Of logits: shifts and projections. May import: functional."""

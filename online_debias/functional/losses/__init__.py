@@ -1,0 +1,1 @@
+"""Losses and loss terms. May import: functional."""

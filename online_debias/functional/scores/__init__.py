@@ -1,0 +1,1 @@
+"""Scores that tell rows apart, and how to part them. May import: functional."""

@@ -1,0 +1,1 @@
+"""Evidence that a view is a shortcut. May import: functional."""

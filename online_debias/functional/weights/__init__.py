@@ -1,0 +1,1 @@
+"""Weights and sampling factors of rows, clusters and groups. May import: functional."""

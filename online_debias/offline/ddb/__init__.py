@@ -1,0 +1,9 @@
+"""DDB: a diffusion model makes bias-aligned images, on which a biased model is trained.
+
+May import: offline, callbacks and all below.
+"""
+
+from online_debias.offline.ddb.ddb import DDB
+from online_debias.offline.ddb.diffusion import Diffusion
+
+__all__ = ["DDB", "Diffusion"]
