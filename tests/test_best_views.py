@@ -76,17 +76,17 @@ def test_further_views_are_read_if_they_are_as_good() -> None:
 
 
 def test_agreement_is_the_mean_over_classes_of_what_was_told_before_it_was_learned() -> None:
-    """Against a count, row by row, of what the scout says of a batch before it learns it."""
+    """Against a count, row by row, of what the scan_forest says of a batch before it learns it."""
     x, y, _ = marked(640)
-    views, scout = make(scan=600), make(scan=600).scout
+    views, scan_forest = make(scan=600), make(scan=600).scan_forest
     right, seen = torch.zeros(26, CLASSES), torch.zeros(CLASSES)
     for rows in torch.arange(640).split(64):
-        if scout.ready:
-            told = scout.block_posteriors(views.views(x[rows]).flatten(1)).argmax(2)
+        if scan_forest.ready:
+            told = scan_forest.block_posteriors(views.views(x[rows]).flatten(1)).argmax(2)
             for row, target in enumerate(y[rows].tolist()):
                 seen[target] += 2
                 right[:, target] += 2 * (told[row] == target)
-        scout.learn(views.views(x[rows]).flatten(1), y[rows], torch.full((64,), 2.0))
+        scan_forest.learn(views.views(x[rows]).flatten(1), y[rows], torch.full((64,), 2.0))
         views.learn(x[rows], y[rows], torch.full((64,), 2.0))
     assert not views.scanning
     torch.testing.assert_close(views.agreement, (right / seen).mean(1))
@@ -116,24 +116,6 @@ def test_scores_are_pure_and_of_the_posterior_in_every_phase() -> None:
         assert told is not None
         torch.testing.assert_close(told, posterior)
     assert views.forest.ready
-
-
-def test_two_ranks_that_add_up_equal_one() -> None:
-    x, y, _ = marked(1024)
-    alone, ranks = make(), [make(), make()]
-    for rows in torch.arange(1024).split(64):
-        alone.learn(x[rows], y[rows], torch.ones(64))
-        for rank, part in zip(ranks, rows.chunk(2), strict=True):
-            rank.learn(x[part], y[part], torch.ones(32), rows=64)
-        assert ranks[0].due == ranks[1].due
-        if ranks[0].due:
-            first, second = (rank.statistics() for rank in ranks)
-            for rank in ranks:
-                rank.fold({name: first[name] + second[name] for name in first})
-    for name, value in alone.state_dict().items():
-        for rank in ranks:
-            if isinstance(value, Tensor):
-                torch.testing.assert_close(rank.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("rows", [256, 544, 960])
@@ -184,11 +166,11 @@ def test_trees_of_the_scan_are_given_back_when_the_forest_can_answer() -> None:
     views = make()
     feed(views, x[:512], y[:512])
     held = sum(value.numel() for value in views.state_dict().values() if isinstance(value, Tensor))
-    assert not views.forest.ready and views.scout.n_features
+    assert not views.forest.ready and views.scan_forest.n_features
     feed(views, x[512:], y[512:])
-    assert views.forest.ready and views.ready and not views.scout.n_features
+    assert views.forest.ready and views.ready and not views.scan_forest.n_features
     left = sum(value.numel() for value in views.state_dict().values() if isinstance(value, Tensor))
     assert left < held / 4
     views.setup(CHANNELS * SIDE**2, CLASSES, "cpu", seed=0)  # begins anew
-    assert views.scanning and views.scout.n_features and not views.ready
+    assert views.scanning and views.scan_forest.n_features and not views.ready
     assert torch.equal(feed(views, x, y), feed(make(), x, y))

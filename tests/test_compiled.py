@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from online_debias.detectors import HalfSpaceTrees
+from online_debias.detectors import HalfSpaceTrees, MassTrees
 from online_debias.detectors.trees.compiled import CompiledMassTable, CompiledRouter, _kernels
 from online_debias.detectors.trees.compiled import add_mass as compiled_add_mass
 from online_debias.detectors.trees.mass import MassTable, add_mass
@@ -35,15 +35,17 @@ def test_leaves_are_those_of_the_torch_path(trees: int, height: int, width: int)
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("kind", "settings"),
     [
-        {"fold": 100},
-        {"fold": 100, "score": "mass"},
-        {"fold": 100, "score": "mass", "classes": False, "normalizer": "none", "retention": 0.0},
+        (HalfSpaceTrees, {}),
+        (MassTrees, {}),
+        (MassTrees, {"classes": False, "normalizer": "none", "retention": 0.0}),
     ],
 )
-def test_scores_are_those_of_the_torch_path(settings: dict[str, Any]) -> None:
-    usual, compiled = HalfSpaceTrees(**settings), HalfSpaceTrees(**settings, compiled=True)
+def test_scores_are_those_of_the_torch_path(
+    kind: type[HalfSpaceTrees | MassTrees], settings: dict[str, Any]
+) -> None:
+    usual, compiled = (kind(fold=100, compiled=how, **settings) for how in (False, True))
     for detector in (usual, compiled):
         detector.setup(6, 3, "cpu", seed=1)
     stream = torch.Generator().manual_seed(0)

@@ -413,7 +413,7 @@ def test_between_folds_scoring_is_pure_and_step_scores_before_it_learns(
         assert (posterior is not None) == together.has_posterior
     folds = apart.folds
     detail = apart.score(x, y)
-    apart.learn(x[:5], y[:5], torch.ones(5), rows=5)
+    apart.learn(x[:5], y[:5], torch.ones(5))
     assert apart.folds == folds and torch.equal(apart.score(x, y), detail)
 
 
@@ -430,22 +430,19 @@ def test_a_class_not_seen_is_never_the_nearest_and_its_rows_score_0(kind: type[D
     assert not detector.score(strange, torch.full((641,), 4)).any()
 
 
-# Masses, ranks, state
+# Masses, state
 
 
 @every
 def test_a_row_without_mass_teaches_nothing(kind: Callable[..., Detector]) -> None:
     x, y, _ = biased(512)
-    plain, mixed = make(kind), make(kind)
+    plain, mixed = make(kind, fold=64), make(kind, fold=96)  # each folds with every batch
     for rows in torch.arange(512).split(64):
-        plain.learn(x[rows], y[rows], torch.ones(64), rows=96)
+        plain.learn(x[rows], y[rows], torch.ones(64))
         junk = torch.cat([x[rows], torch.full((16, WIDTH), 1e4), torch.full((16, WIDTH), 1e30)])
         mass = torch.cat([torch.ones(64), torch.zeros(32)])
-        mixed.learn(junk, torch.cat([y[rows], torch.zeros(32).long()]), mass, rows=96)
-        if plain.due:
-            plain.fold()
-            mixed.fold()
-    assert plain.ready
+        mixed.learn(junk, torch.cat([y[rows], torch.zeros(32).long()]), mass)
+    assert plain.folds == mixed.folds == 8
     torch.testing.assert_close(mixed.score(x, y), plain.score(x, y))
     nothing = make(kind)
     for rows in torch.arange(512).split(64):
@@ -458,50 +455,13 @@ def test_a_row_without_mass_teaches_nothing(kind: Callable[..., Detector]) -> No
 @every
 def test_a_row_drawn_twice_with_half_the_mass_counts_once(kind: Callable[..., Detector]) -> None:
     x, y, _ = biased(256)
-    once, twice = make(kind), make(kind)
+    once, twice = make(kind, fold=64), make(kind, fold=128)  # windows of as many batches
     for rows in torch.arange(256).split(32):
-        once.learn(x[rows], y[rows], torch.ones(32), rows=32)
+        once.learn(x[rows], y[rows], torch.ones(32))
         double = rows.repeat(2)
-        twice.learn(x[double], y[double], torch.full((64,), 0.5), rows=32)
-        if once.due:
-            once.fold()
-            twice.fold()
-    assert once.ready
+        twice.learn(x[double], y[double], torch.full((64,), 0.5))
+    assert once.ready and once.folds == twice.folds
     torch.testing.assert_close(twice.score(x, y), once.score(x, y), rtol=1e-4, atol=1e-4)
-
-
-@every
-def test_two_ranks_add_up_to_one_process(kind: Callable[..., Detector]) -> None:
-    alone, ranks = make(kind), [make(kind), make(kind)]
-    x, y, _ = biased(1024)
-    for rows in torch.arange(1024).split(64):
-        alone.learn(x[rows], y[rows], torch.ones(64))
-        for rank, part in zip(ranks, rows.chunk(2), strict=True):
-            rank.learn(x[part], y[part], torch.ones(32), rows=64)
-        assert ranks[0].due == ranks[1].due
-        if ranks[0].due:
-            first, second = (rank.statistics() for rank in ranks)
-            for rank in ranks:
-                rank.fold({name: first[name] + second[name] for name in first})
-    assert alone.folds == ranks[0].folds == ranks[1].folds > 10
-    assert torch.equal(ranks[0].score(x, y), ranks[1].score(x, y))
-    torch.testing.assert_close(ranks[0].score(x, y), alone.score(x, y), rtol=1e-3, atol=1e-3)
-
-
-@every
-def test_merging_adds_the_other_window(kind: Callable[..., Detector]) -> None:
-    x, y, _ = biased(160)
-    one, other, both = (make(kind) for _ in range(3))
-    for detector in (one, other, both):
-        detector.learn(x[60:], y[60:], torch.ones(100))  # a window before
-    one.learn(x[:30], y[:30], torch.ones(30), rows=0)
-    other.learn(x[30:60], y[30:60], torch.ones(30), rows=0)
-    both.learn(x[:60], y[:60], torch.ones(60), rows=0)
-    one.merge(other.statistics())
-    assert both.statistics()
-    for name, value in both.statistics().items():
-        assert value.any()
-        torch.testing.assert_close(one.statistics()[name], value, rtol=1e-4, atol=1e-3)
 
 
 @every
@@ -674,7 +634,7 @@ def test_in_an_engine_conflicting_samples_come_to_be_drawn_oftener(
         for rows in engine.sampling.indices().split(64):
             batches.append(run_step(engine, net, rows, x, y))
         engine.end_epoch()
-    assert ("bias_group" in score.provides) == detector.has_posterior
+    assert ("bias_label" in score.provides) == detector.has_posterior
     drawn = torch.cat([batch.index for batch in batches[16:]])
     oftener = 3.0 if detector.has_posterior else 1.2  # densities are not meant for Resample's slope
     factor = engine.run.tables["resample"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,16 +14,16 @@ from river.anomaly import HalfSpaceTrees as River
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from online_debias.detectors import HalfSpaceTrees
-from online_debias.detectors.external.river import (
-    as_dicts,
-    heap_order,
-    river_trees,
-    score_then_learn,
-)
+from benchmarks.speed.river_trees import heap_order, river_trees
+from online_debias.detectors import HalfSpaceTrees, MassTrees
+from online_debias.detectors.external.river import as_dicts, score_then_learn
 from online_debias.detectors.trees.trees import NodeMasses, heap_position, random_trees
 
 torch.set_num_threads(1)
+Trees = HalfSpaceTrees | MassTrees
+every = pytest.mark.parametrize(
+    ("kind", "settings"), [(HalfSpaceTrees, {}), (MassTrees, {}), (MassTrees, {"classes": False})]
+)
 
 
 def stream(rows: int, width: int, seed: int = 0) -> Tensor:
@@ -43,16 +44,13 @@ def river_model(width: int, trees: int, height: int, window: int) -> Any:
     return model
 
 
-def river_twin(
-    model: Any, width: int, n_classes: int = 1, retention: float = 0.0
-) -> HalfSpaceTrees:
+def river_twin(model: Any, width: int, n_classes: int = 1, retention: float = 0.0) -> MassTrees:
     """Our detector with a river model's trees and semantics."""
-    detector = HalfSpaceTrees(
+    detector = MassTrees(
         n_trees=model.n_trees,
         height=model.height,
         fold=model.window_size,
         retention=retention,
-        score="mass",
         classes=n_classes > 1,
         normalizer="none",
     )
@@ -78,7 +76,7 @@ def assert_same_masses(model: Any, open_: Tensor, reference: Tensor) -> None:
         assert torch.equal(heap_masses(ours), theirs.double())
 
 
-def feed(detector: HalfSpaceTrees, x: Tensor, y: Tensor | None = None) -> None:
+def feed(detector: Trees, x: Tensor, y: Tensor | None = None) -> None:
     detector.learn(x, torch.zeros(len(x)).long() if y is None else y, torch.ones(len(x)))
 
 
@@ -237,7 +235,7 @@ def test_the_posterior_is_that_of_an_obvious_reference() -> None:
     threshold = torch.rand(6, 15, generator=random) * 0.8 + 0.1
     detector = HalfSpaceTrees(n_trees=6, height=4, fold=64)
     detector.setup(5, 3, "cpu", seed=0)
-    detector.plant(feature, threshold)
+    detector.forest.plant(feature, threshold)
     slow = SlowPosterior(feature, threshold, 3, 64)
     answers = set()
     for k in range(14):
@@ -271,17 +269,17 @@ def biased(rows: int, seed: int = 0, n_classes: int = 5) -> tuple[Tensor, Tensor
 
 
 @pytest.mark.parametrize(
-    ("settings", "low", "high"),
+    ("kind", "settings", "low", "high"),
     [
-        ({"score": "posterior"}, 0.98, 1.0),
-        ({"score": "mass", "fold": 100}, 0.95, 1.0),
-        ({"score": "mass", "classes": False}, 0.0, 0.6),
+        (HalfSpaceTrees, {}, 0.98, 1.0),
+        (MassTrees, {"fold": 100}, 0.95, 1.0),
+        (MassTrees, {"classes": False}, 0.0, 0.6),
     ],
 )
 def test_conditioning_on_the_class_is_what_finds_conflicting_rows(
-    settings: dict[str, Any], low: float, high: float
+    kind: type[Trees], settings: dict[str, Any], low: float, high: float
 ) -> None:
-    detector = HalfSpaceTrees(n_trees=50, **settings)
+    detector = kind(n_trees=50, **settings)
     detector.setup(16, 5, "cpu", seed=0)
     x, y, conflicting = biased(4096)
     scores = torch.cat(
@@ -293,8 +291,8 @@ def test_conditioning_on_the_class_is_what_finds_conflicting_rows(
     assert detector.class_conditional == settings.get("classes", True)
 
 
-def make(seed: int = 0, **settings: Any) -> HalfSpaceTrees:
-    detector = HalfSpaceTrees(**{"n_trees": 10, "height": 4, "fold": 64, **settings})
+def make(kind: Callable[..., Any] = HalfSpaceTrees, seed: int = 0, **settings: Any) -> Any:
+    detector = kind(**{"n_trees": 10, "height": 4, "fold": 64, **settings})
     detector.setup(16, 5, "cpu", seed)
     return detector
 
@@ -322,9 +320,9 @@ def test_step_scores_and_then_learns() -> None:
         assert torch.equal(scores, score) and torch.equal(posteriors, posterior)
 
 
-@pytest.mark.parametrize("settings", [{}, {"score": "mass"}, {"score": "mass", "classes": False}])
-def test_scoring_changes_nothing(settings: dict[str, Any]) -> None:
-    detector = make(**settings)
+@every
+def test_scoring_changes_nothing(kind: type[Trees], settings: dict[str, Any]) -> None:
+    detector = make(kind, **settings)
     x, y, _ = biased(700)
     feed(detector, x, y)
     before = copy.deepcopy(detector.state_dict())
@@ -339,7 +337,9 @@ def test_scoring_changes_nothing(settings: dict[str, Any]) -> None:
 def test_the_order_of_rows_in_a_batch_does_not_matter() -> None:
     x, y, _ = biased(600)
     shuffled = torch.randperm(600, generator=torch.Generator().manual_seed(0))
-    one, other = make(normalizer="none"), make(normalizer="none")
+    one, other = make(), make()
+    for detector in (one, other):
+        feed(detector, x, y)  # sets the scale
     feed(one, x, y)
     feed(other, x[shuffled], y[shuffled])
     assert torch.equal(one.reference, other.reference) and one.reference.sum() == 600 * 10
@@ -347,24 +347,23 @@ def test_the_order_of_rows_in_a_batch_does_not_matter() -> None:
 
 def test_a_row_drawn_twice_with_half_the_mass_counts_once() -> None:
     x, y, _ = biased(256)
-    once, twice = make(normalizer="none"), make(normalizer="none")
-    once.learn(x, y, torch.ones(256), rows=256)
-    twice.learn(torch.cat([x, x]), torch.cat([y, y]), torch.full((512,), 0.5), rows=256)
+    once, twice = make(fold=4096), make(fold=4096)
+    for detector in (once, twice):
+        feed(detector, x.repeat(4, 1), y.repeat(4))  # a window, which sets the scale
+    once.learn(x, y, torch.ones(256))
+    twice.learn(torch.cat([x, x]), torch.cat([y, y]), torch.full((512,), 0.5))
     assert torch.equal(once.open, twice.open) and once.open.sum() == 256 * 10
 
 
 def test_a_row_without_mass_teaches_nothing() -> None:
     x, y, _ = biased(512)
-    plain, mixed = make(), make()
+    plain, mixed = make(fold=64), make(fold=96)  # each folds with every batch
     for rows in torch.arange(512).split(64):
-        plain.learn(x[rows], y[rows], torch.ones(64), rows=96)
+        plain.learn(x[rows], y[rows], torch.ones(64))
         junk = torch.cat([x[rows], torch.full((32, 16), 1e4)])
         mass = torch.cat([torch.ones(64), torch.zeros(32)])
-        mixed.learn(junk, torch.cat([y[rows], torch.zeros(32).long()]), mass, rows=96)
-        if plain.due:
-            plain.fold()
-            mixed.fold()
-    assert plain.ready
+        mixed.learn(junk, torch.cat([y[rows], torch.zeros(32).long()]), mass)
+    assert plain.folds == mixed.folds == 8
     torch.testing.assert_close(mixed.posterior(x), plain.posterior(x))
 
 
@@ -380,45 +379,16 @@ def test_missing_and_infinite_values_do_not_spread() -> None:
     assert scores.isfinite().all() and scores.gt(0.5).any()
 
 
-def test_two_ranks_add_up_to_one_process() -> None:
-    alone, ranks = make(), [make(), make()]
-    x, y, _ = biased(1024)
-    for rows in torch.arange(1024).split(64):
-        feed(alone, x[rows], y[rows])
-        for rank, part in zip(ranks, rows.chunk(2), strict=True):
-            rank.learn(x[part], y[part], torch.ones(32), rows=64)
-        assert ranks[0].due == ranks[1].due
-        if ranks[0].due:
-            first, second = (rank.statistics() for rank in ranks)
-            for rank in ranks:
-                rank.fold({name: first[name] + second[name] for name in first})
-    assert alone.folds == ranks[0].folds == ranks[1].folds > 10
-    assert torch.equal(ranks[0].posterior(x), ranks[1].posterior(x))
-    assert torch.equal(ranks[0].reference, alone.reference)
-    torch.testing.assert_close(ranks[0].posterior(x), alone.posterior(x))
-
-
-def test_merging_adds_the_other_window() -> None:
-    x, y, _ = biased(60)
-    one, other, both = make(), make(), make()
-    one.learn(x[:30], y[:30], torch.ones(30), rows=0)
-    other.learn(x[30:], y[30:], torch.ones(30), rows=0)
-    both.learn(x, y, torch.ones(60), rows=0)
-    one.merge(other.statistics())
-    for name, value in both.statistics().items():
-        torch.testing.assert_close(one.statistics()[name], value)
-
-
-@pytest.mark.parametrize("settings", [{}, {"score": "mass"}, {"score": "mass", "classes": False}])
-def test_a_saved_detector_goes_on_bit_for_bit(settings: dict[str, Any]) -> None:
+@every
+def test_a_saved_detector_goes_on_bit_for_bit(kind: type[Trees], settings: dict[str, Any]) -> None:
     x, y, _ = biased(1000)
-    detector = make(**settings)
+    detector = make(kind, **settings)
     for rows in torch.arange(700).split(90):
         feed(detector, x[rows], y[rows])
     file = io.BytesIO()
     torch.save(detector.state_dict(), file)
     file.seek(0)
-    restored = make(seed=1, **settings)
+    restored = make(kind, seed=1, **settings)
     restored.score(x, y)
     restored.load_state_dict(torch.load(file, weights_only=True))
     copied = copy.deepcopy(detector)
@@ -447,7 +417,7 @@ def test_a_detector_that_has_routed_rows_takes_other_trees(compiled: bool) -> No
     for detector in (fresh := make(compiled=compiled), asked := make(compiled=compiled)):
         if detector is asked:
             detector.score(x, y)
-        detector.plant(*trees)
+        detector.forest.plant(*trees)
         feed(detector, x)
     assert torch.equal(fresh.score(x, y), asked.score(x, y))
 
@@ -501,18 +471,19 @@ def test_scoring_in_inference_mode_does_not_tie_the_detector_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("kind", "settings", "message"),
     [
-        ({"score": "posterior", "classes": False}, "score='mass'"),
-        ({"retention": 1.0}, "retention is 1.0, but must be in"),
-        ({"score": "loss"}, "score is 'loss'"),
-        ({"height": 0}, "height is 0"),
-        ({"normalizer": "minmax"}, "normalizer is 'minmax'"),
+        (HalfSpaceTrees, {"retention": 1.0}, "retention is 1.0, but must be in"),
+        (HalfSpaceTrees, {"prior": 0.0}, "prior is 0.0, but must be above 0"),
+        (MassTrees, {"height": 0}, "height is 0"),
+        (MassTrees, {"normalizer": "minmax"}, "normalizer is 'minmax'"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_settings_that_make_no_sense_are_refused(
+    kind: type[Trees], settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        HalfSpaceTrees(**settings)
+        kind(**settings)
 
 
 def test_wrong_input_is_refused_with_the_mend() -> None:
@@ -525,14 +496,12 @@ def test_wrong_input_is_refused_with_the_mend() -> None:
     with pytest.raises(ValueError, match="targets has shape"):
         make().learn(x, y[:7], mass)
     with pytest.raises(ValueError, match="no posterior"):
-        make(score="mass").posterior(x)
-    with pytest.raises(ValueError, match="one process"):
-        make(score="mass").learn(x, y, mass, rows=16)
+        make(MassTrees).posterior(x)
     with pytest.raises(ValueError, match="no trees yet"):
         river_trees(River())
     with pytest.raises(ValueError, match="trees may split on features 0 to 15"):
-        make().plant(torch.full((10, 15), 16), torch.full((10, 15), 0.5))
-    learned = make()
+        make(MassTrees).plant(torch.full((10, 15), 16), torch.full((10, 15), 0.5))
+    learned = make(MassTrees)
     feed(learned, x, y)
     with pytest.raises(ValueError, match="after rows were learned"):
         learned.plant(torch.zeros(10, 15), torch.full((10, 15), 0.5))
@@ -547,10 +516,10 @@ def test_the_state_of_another_forest_is_refused() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("settings", [{}, {"score": "mass"}, {"score": "mass", "classes": False}])
-def test_the_device_does_not_matter(settings: dict[str, Any]) -> None:
+@every
+def test_the_device_does_not_matter(kind: type[Trees], settings: dict[str, Any]) -> None:
     x, y, _ = biased(1024)
-    detector, moved = make(**settings), make(**settings).to("cuda")
+    detector, moved = make(kind, **settings), make(kind, **settings).to("cuda")
     for rows in torch.arange(1024).split(128):
         mass = torch.ones(128)
         scores = detector.step(x[rows], y[rows], mass)[0]

@@ -161,7 +161,7 @@ def test_of_wide_features_a_sketch_is_judged_and_comes_back(
     parts, loaded = make(), make()
     x, y, conflicting = drawn("bias")
     feed(parts, x, y)
-    assert parts.choose() and parts.judge.n_features == 6
+    assert parts.choose() and parts.part_detector.n_features == 6
     scores = feed(parts, x[:6000], y[:6000])
     assert roc_auc_score(conflicting[1000:6000], scores[1000:]) > 0.95
     loaded.load_state_dict(copy.deepcopy(parts.state_dict()))
@@ -268,47 +268,28 @@ def slow_counts(parts: PartViews, each: Tensor, y: Tensor, mass: Tensor) -> dict
 
 
 def test_counts_against_row_by_row() -> None:
-    parts = make()
-    x, y, _ = drawn("bias", rows=1100)
-    feed(parts, x[:1000], y[:1000])
-    before = {name: value.clone() for name, value in parts.additive().items()}
-    each = parts.forest.block_posteriors(parts._views(x[1000:]))
+    parts = make(fold=256)
+    x, y, _ = drawn("bias", rows=1200)
+    feed(parts, x[:1100], y[:1100])  # ends in a window
+    before = {name: value.clone() for name, value in parts.tallies.named_buffers()}
+    each = parts.forest.block_posteriors(parts._views(x[1100:]))
     mass = torch.rand(100, generator=torch.Generator().manual_seed(0))
-    expected = slow_counts(parts, each, y[1000:], mass)
-    parts.step(x[1000:], y[1000:], mass, rows=100)  # the caller folds, so nothing is folded
+    expected = slow_counts(parts, each, y[1100:], mass)
+    parts.step(x[1100:], y[1100:], mass)  # in which this one is, too
     for name, value in expected.items():
-        torch.testing.assert_close(
-            parts.additive()[name] - before[name], value, rtol=1e-4, atol=1e-3
-        )
-    assert expected["contradicted"].sum() > 0
-
-
-def test_ranks_that_share_rows_count_what_one_process_does() -> None:
-    x, y, _ = drawn("bias", rows=4000)
-    alone, ranks = make(), [make(), make()]
-    for rows in torch.arange(len(x)).split(100):
-        alone.step(x[rows], y[rows], torch.ones(100))
-        for rank, mine in zip(ranks, rows.split(50), strict=True):
-            rank.step(x[mine], y[mine], torch.ones(50), rows=100)
-        if ranks[0].due:
-            statistics = [rank.statistics() for rank in ranks]
-            summed = {name: statistics[0][name] + statistics[1][name] for name in statistics[0]}
-            for rank in ranks:
-                rank.fold(summed)
-    for rank in ranks:
-        torch.testing.assert_close(rank.evidence, alone.evidence)
-        assert rank.choose()
-    assert alone.choose()
-    torch.testing.assert_close(ranks[0].score(x, y), alone.score(x, y))
+        counted = getattr(parts.tallies, f"open_{name}") - before[f"open_{name}"]
+        torch.testing.assert_close(counted, value, rtol=1e-4, atol=1e-3)
+        assert torch.equal(getattr(parts.tallies, name), before[name])
+    assert expected["contradicted"].sum() > 0 and before["open_seen"].sum() > 0
 
 
 def test_a_row_without_mass_teaches_nothing() -> None:
-    parts, other_parts = make(), make()
+    parts, other_parts = make(fold=512), make(fold=512)
     x, y, _ = drawn("bias", rows=1200)
-    feed(parts, x[:1000], y[:1000])
+    feed(parts, x[:1000], y[:1000])  # ends in a window
     feed(other_parts, x[:1000], y[:1000])
-    parts.step(x[1000:], y[1000:], torch.zeros(200), rows=200)
-    for one, two in zip(parts.additive().values(), other_parts.additive().values(), strict=True):
+    parts.step(x[1000:], y[1000:], torch.zeros(200))
+    for one, two in zip(parts.buffers(), other_parts.buffers(), strict=True):
         assert torch.equal(one, two)
 
 

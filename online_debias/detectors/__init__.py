@@ -1,4 +1,7 @@
-"""Detectors: streaming scores of how likely a sample is bias-conflicting."""
+"""Detectors: streaming scores of how likely a sample is bias-conflicting.
+
+May import: functional, runtime, errors.
+"""
 
 from online_debias.detectors.detector import Detector
 from online_debias.detectors.loda import Loda
@@ -7,6 +10,7 @@ from online_debias.detectors.means.mahalanobis import Mahalanobis
 from online_debias.detectors.means.voronoi_cells import VoronoiCells
 from online_debias.detectors.posterior import conflict
 from online_debias.detectors.trees.half_space_trees import HalfSpaceTrees
+from online_debias.detectors.trees.mass_trees import MassTrees
 from online_debias.detectors.views.best_views import BestViews
 from online_debias.detectors.views.part_views import PartViews
 
@@ -17,6 +21,7 @@ __all__ = [
     "HalfSpaceTrees",
     "Loda",
     "Mahalanobis",
+    "MassTrees",
     "PartViews",
     "VoronoiCells",
     "conflict",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor, nn
 class Detector(nn.Module):
     """Scores how likely a row of features is bias-conflicting, from the rows learned before it.
 
-    State is buffers (made by `setup`) and a few Python ints, so that device moves and exact resume
-    come for free. Nothing here has a gradient or waits for the device: rows are counted by shape.
+    State is buffers, made by `setup`: they move to a device and resume by themselves. Whole numbers
+    are returned by `get_extra_state` and taken back by `set_extra_state`, as in `Folding`. Nothing
+    here has a gradient or waits for the device: rows are counted by shape.
 
     Attributes:
         class_conditional: False if scores ignore the targets. Such scores do not find
@@ -48,11 +48,6 @@ class Detector(nn.Module):
         """Whether a score can differ from 0."""
         raise NotImplementedError
 
-    @property
-    def due(self) -> bool:
-        """Whether the caller, having counted rows over all ranks, should call `fold` now."""
-        return False
-
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting, 0 before `ready`; pure.
 
@@ -63,10 +58,17 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def posterior(self, x: Tensor) -> Tensor:
-        """Return p(class | features) `[B, C]` of features `[B, D]`, if `has_posterior`; pure."""
-        raise NotImplementedError
+        """Return p(class | features) `[B, C]` of features `[B, D]`; pure.
 
-    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
+        Raises:
+            ValueError: there is none, see `has_posterior`.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no posterior: use a detector that has one, such as "
+            "HalfSpaceTrees"
+        )
+
+    def learn(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
         """Learn a batch.
 
         Args:
@@ -74,44 +76,19 @@ class Detector(nn.Module):
             targets: classes `[B]` int64.
             mass: `[B]`, what a row counts for: 1 / (how much oftener than uniform it is drawn).
                 A row of mass 0 teaches nothing.
-            rows: size of the batch over all ranks. When given, the caller folds, as soon as `due`,
-                with the summed statistics; when None, the detector is alone and folds by itself.
         """
         raise NotImplementedError
 
-    def step(
-        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def step(self, x: Tensor, targets: Tensor, mass: Tensor) -> tuple[Tensor, Tensor | None]:
         """Score a batch, then learn it.
 
         Returns:
             The scores `[B]`, and p(class | features) `[B, C]` or None if the detector has none.
         """
+        posterior = self.posterior(x) if self.has_posterior else None
         scores = self.score(x, targets)
-        self.learn(x, targets, mass, rows)
-        return scores, None
-
-    def additive(self) -> dict[str, Tensor]:
-        """Return the buffers of what was learned since the last fold; ranks' add up."""
-        return {}
-
-    def statistics(self) -> dict[str, Tensor]:
-        """Return copies of what was learned since the last fold; ranks' statistics add up."""
-        return {name: value.clone() for name, value in self.additive().items()}
-
-    @torch.no_grad()
-    def merge(self, statistics: Mapping[str, Tensor]) -> None:
-        """Add another rank's statistics to one's own; the seeds must be the same."""
-        for name, value in self.additive().items():
-            value += statistics[name]
-
-    def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
-        """Let later scores see what was learned since the last fold.
-
-        Args:
-            statistics: the sum over ranks of `statistics()`; one's own when None.
-        """
-        raise NotImplementedError
+        self.learn(x, targets, mass)
+        return scores, posterior
 
     def _check(self, x: Tensor, targets: Tensor | None = None, mass: Tensor | None = None) -> None:
         if not self.n_features:

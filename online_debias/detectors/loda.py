@@ -12,6 +12,7 @@ from online_debias.detectors.folding import Folding
 from online_debias.detectors.normalizer import NormalCDF
 from online_debias.detectors.posterior import conflict
 from online_debias.detectors.trees.mass import add_mass
+from online_debias.errors import expect
 from online_debias.functional.scores.loda import (
     bin_posterior,
     bin_rareness,
@@ -85,14 +86,11 @@ class Loda(Folding):
         prior: float = 1.0,
     ) -> None:
         super().__init__(fold, retention)
-        for name, value, valid, expected in (
-            ("n_projections", n_projections, n_projections >= 1, "at least 1"),
-            ("bins", bins, bins >= 2, "at least 2"),
-            ("least_mass", least_mass, least_mass > 0, "a number above 0"),
-            ("score", score, score in ("posterior", "density"), "'posterior' or 'density'"),
-            ("prior", prior, prior > 0, "a number above 0"),
-        ):
-            self._refuse(name, value, valid, expected)
+        expect(self, "n_projections", n_projections, n_projections >= 1, "at least 1")
+        expect(self, "bins", bins, bins >= 2, "at least 2")
+        expect(self, "least_mass", least_mass, least_mass > 0, "a number above 0")
+        expect(self, "score", score, score in ("posterior", "density"), "'posterior' or 'density'")
+        expect(self, "prior", prior, prior > 0, "a number above 0")
         self.n_projections, self.bins = n_projections, bins
         self.least_mass, self.prior = least_mass, prior
         self.has_posterior = score == "posterior"
@@ -131,14 +129,14 @@ class Loda(Folding):
         self._check(x)
         if not self.has_posterior:
             raise ValueError("score='density' has no posterior: use score='posterior'")
-        return self._posterior(self._bin(self._project(x.float())))
+        return self._posterior(self._bin(self._read(x.float())))
 
-    def additive(self) -> dict[str, Tensor]:
-        """Return the open window's masses and the normaliser's sums."""
-        return {"masses": self.open} | self.normalizer.additive()
+    def _read(self, x: Tensor) -> Tensor:
+        projection = project(x, self.feature, self.weight)
+        return torch.where(projection.abs() < FINITE, projection, torch.nan)
 
-    def _judge(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
-        place = self._bin(self._project(x))
+    def _judge(self, projection: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        place = self._bin(projection)
         if self.has_posterior:
             posterior = self._posterior(place)
             return conflict(posterior, targets), posterior
@@ -146,8 +144,7 @@ class Loda(Folding):
         rareness = self.table.view(-1)[of_class].mean(1)
         return -torch.expm1(-rareness), None
 
-    def _observe(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
-        projection = self._project(x)
+    def _observe(self, projection: Tensor, targets: Tensor, mass: Tensor) -> None:
         self.normalizer.observe(projection, mass)
         if self.folds:  # before the first fold the scale means nothing
             add_mass(self.open, self._bin(projection), targets, mass)
@@ -155,6 +152,7 @@ class Loda(Folding):
     def _close(self) -> None:
         torch.add(self.open, self.reference, alpha=self.retention, out=self.reference)
         torch.threshold_(self.reference, 1e-20, 0.0)  # subnormal numbers would be slow
+        self.open.zero_()
         self.normalizer.fold()
         zero = torch.zeros_like(self.centre)
         self.centre.copy_(self.normalizer.cuts(self._columns(), zero))
@@ -163,10 +161,6 @@ class Loda(Folding):
             self.table.copy_(bin_posterior(self.reference, self.least_mass, self.prior))
         else:
             self.table.copy_(bin_rareness(self.reference, self.prior))
-
-    def _project(self, x: Tensor) -> Tensor:
-        projection = project(x, self.feature, self.weight)
-        return torch.where(projection.abs() < FINITE, projection, torch.nan)
 
     def _bin(self, projection: Tensor) -> Tensor:
         """Places `bin * K + projection` in the table, `[B, K]` int32."""

@@ -41,10 +41,6 @@ class NormalCDF(nn.Module):
         self.open_sum.addmv_(deviation.T, mass)  # in place: autocast leaves it in float32
         self.open_square.addmv_(deviation.square_().T, mass)
 
-    def additive(self) -> dict[str, Tensor]:
-        """Return what was observed since the last fold: buffers that add up over ranks."""
-        return {"mass": self.open_mass, "sum": self.open_sum, "square": self.open_square}
-
     def fold(self) -> None:
         """Move mean and deviation to include what was observed, and start a new window."""
         total = (self.retention * self.mass + self.open_mass).clamp_min(1e-30)
@@ -53,7 +49,7 @@ class NormalCDF(nn.Module):
         self.mean += shift
         self.square.copy_(square.clamp_min(0))
         self.mass.copy_(total)
-        for value in self.additive().values():
+        for value in (self.open_mass, self.open_sum, self.open_square):
             value.zero_()
 
     def cuts(self, feature: Tensor, z: Tensor) -> Tensor:

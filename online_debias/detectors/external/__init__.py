@@ -1,1 +1,1 @@
-"""Detectors of other libraries, by import path. May import: errors."""
+"""Detectors of other libraries, by import path. May import: functional, errors."""

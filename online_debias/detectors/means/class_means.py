@@ -73,10 +73,6 @@ class ClassMeans(Folding):
         with self._single():
             return self._nearness(self._whole(x.float()))
 
-    def additive(self) -> dict[str, Tensor]:
-        """Return the classes' open sums and masses."""
-        return {"sum": self.open_sum, "mass": self.open_mass}
-
     def _judge(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         x = self._whole(x)
         posterior = self._nearness(x)
@@ -97,6 +93,8 @@ class ClassMeans(Folding):
         shift = self.open_sum / total.clamp_min(1e-30)[:, None]
         self.mean += shift
         torch.threshold(total, 1e-20, 0.0, out=self.mass)  # faded away; subnormals would be slow
+        self.open_sum.zero_()
+        self.open_mass.zero_()
         self._shifted(shift)
 
     def _nearness(self, x: Tensor) -> Tensor:

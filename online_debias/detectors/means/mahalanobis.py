@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from online_debias.detectors.means.class_means import ClassMeans
+from online_debias.errors import expect
 from online_debias.functional.scores.class_distance import mahalanobis_distance, whitening
 
 MARGIN = 9.0  # squared deviations
@@ -52,7 +53,7 @@ class Mahalanobis(ClassMeans):
 
     def __init__(self, fold: int = 512, retention: float = 0.85, shrinkage: float = 1.0) -> None:
         super().__init__(fold, retention)
-        self._refuse("shrinkage", shrinkage, shrinkage > 0, "a number above 0")
+        expect(self, "shrinkage", shrinkage, shrinkage > 0, "a number above 0")
         self.shrinkage = shrinkage
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
@@ -61,15 +62,12 @@ class Mahalanobis(ClassMeans):
         for name in ("scatter", "open_scatter", "whiten"):
             self.register_buffer(name, torch.zeros(n_features, n_features, device=device))
 
-    def additive(self) -> dict[str, Tensor]:
-        """Return the classes' open sums and masses, and the pooled sum of products."""
-        return super().additive() | {"scatter": self.open_scatter}
-
     def _spread(self, deviation: Tensor, mass: Tensor) -> None:
         self.open_scatter.addmm_((deviation * mass[:, None]).T, deviation)
 
     def _shifted(self, shift: Tensor) -> None:
         torch.add(self.open_scatter, self.scatter, alpha=self.retention, out=self.scatter)
+        self.open_scatter.zero_()
         self.scatter.addmm_((shift * self.mass[:, None]).T, shift, alpha=-1)
         mass = self.mass.sum()
         share = self.mass / mass.clamp_min(1e-30)

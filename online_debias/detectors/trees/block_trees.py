@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from online_debias.detectors.groups import of_classes
+from online_debias.detectors.class_buckets import of_classes
 from online_debias.detectors.trees.half_space_trees import HalfSpaceTrees
 
 
@@ -69,26 +69,25 @@ class BlockTrees(HalfSpaceTrees):
         Raises:
             ValueError: see `posterior`.
         """
-        return self._by_block(self._routed(x))
+        self._check(x)
+        return self._by_block(self.forest.route(x.float()))
 
     @torch.no_grad()
-    def block_step(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int) -> Tensor:
-        """Return `block_posteriors` of a batch, then learn it, routing it once; the caller folds.
+    def block_step(self, x: Tensor, targets: Tensor, mass: Tensor) -> Tensor:
+        """Return `block_posteriors` of a batch, then learn it, routing it once.
 
         Args:
             x: features `[B, D]`, block after block.
             targets: classes `[B]` int64.
             mass: `[B]`, what a row counts for.
-            rows: size of the batch over all ranks.
         """
         self._check(x, targets, mass)
-        x = x.float()
-        leaf = self.forest.route(x)
-        posteriors = self._by_block(leaf)
-        self._learn(x, leaf, self._groups(targets), mass.float(), rows)
+        read = self._read(x.float())
+        posteriors = self._by_block(read[1])
+        self._learn(read, targets, mass.float())
         return posteriors
 
     def _by_block(self, leaf: Tensor) -> Tensor:
-        posterior = self._posterior_table().posterior(leaf.view(len(leaf) * self.blocks, -1))
+        posterior = self._fresh_table().posterior(leaf.view(len(leaf) * self.blocks, -1))
         posterior = posterior.view(len(leaf), self.blocks, -1) * self.blocks
         return of_classes(posterior, self.n_classes)

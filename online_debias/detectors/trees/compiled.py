@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from online_debias.detectors.trees.mass import SIZE_LIMIT, MassTable
+from online_debias.detectors.trees.trees import Router
 from online_debias.errors import ConfigError
 
 
-class CompiledRouter:
+class CompiledRouter(Router):
     """Routes rows to the leaves of all trees, one row after the other, as `Router` does.
 
     Raises:
@@ -28,32 +29,16 @@ class CompiledRouter:
 
     def __init__(self) -> None:
         _kernels()
-        self._key: tuple[object, ...] = ()
+        super().__init__()
 
-    def __getstate__(self) -> dict[str, object]:
-        return {"_key": ()}
-
-    def forget(self) -> None:
-        """Make the workspace anew."""
-        self._key = ()
-
-    def __call__(self, x: Tensor, feature: Tensor, cut: Tensor) -> Tensor:
-        """Return `leaf * T + tree` of every row and tree, `[B, T]` int32, until the next call.
-
-        Args:
-            x: contiguous float32 `[B, D]`.
-            feature: int32 `[nodes, T]`.
-            cut: thresholds, float32 `[nodes, T]`.
-        """
+    def _prepare(self, x: Tensor, feature: Tensor, cut: Tensor) -> None:
         if x.device.type != "cpu":
             raise ValueError(f"compiled trees read rows on the CPU, not on {x.device}")
-        key = (x.shape[0], feature.data_ptr(), cut.data_ptr())
-        if key != self._key:
-            self._leaf = torch.empty((len(x), cut.shape[1]), dtype=torch.int32)
-            self._arrays = feature.numpy(), cut.numpy(), self._leaf.numpy()
-            self._key = key
+        self._node = torch.empty((len(x), cut.shape[1]), dtype=torch.int32)
+        self._arrays = feature.numpy(), cut.numpy(), self._node.numpy()
+
+    def _route(self, x: Tensor, cut: Tensor) -> None:
         _kernels().route(x.detach().numpy(), *self._arrays)
-        return self._leaf
 
 
 class CompiledMassTable(MassTable):
@@ -70,17 +55,17 @@ class CompiledMassTable(MassTable):
     def read(self, leaf: Tensor, targets: Tensor) -> tuple[Tensor, None]:
         """Return scores `[B]` float64; see `MassTable`."""
         kernels = _kernels()
-        groups = targets.numpy() if self._masses.nodes.shape[2] > 1 else kernels.no_groups
+        buckets = targets.numpy() if self._masses.nodes.shape[2] > 1 else kernels.no_buckets
         score = torch.empty(len(leaf), dtype=torch.float64)
-        kernels.read(*self._arrays, self._most, leaf.numpy(), groups, score.numpy())
+        kernels.read(*self._arrays, self._most, leaf.numpy(), buckets, score.numpy())
         return score, None
 
 
-def add_mass(masses: Tensor, leaf: Tensor, group: Tensor | None, mass: Tensor) -> None:
+def add_mass(masses: Tensor, leaf: Tensor, bucket: Tensor | None, mass: Tensor) -> None:
     """Add each row's mass to its leaf of every tree, in place; see `mass.add_mass`."""
     kernels = _kernels()
-    groups = kernels.no_groups if group is None else group.numpy()
-    kernels.add(masses.numpy(), leaf.numpy(), groups, mass.numpy())
+    buckets = kernels.no_buckets if bucket is None else bucket.numpy()
+    kernels.add(masses.numpy(), leaf.numpy(), buckets, mass.numpy())
 
 
 class _Kernels(NamedTuple):
@@ -88,7 +73,7 @@ class _Kernels(NamedTuple):
     refresh: Callable[..., None]
     read: Callable[..., None]
     add: Callable[..., None]
-    no_groups: Any  # an array without rows, in the place of groups of which there is one only
+    no_buckets: Any  # an array without rows, in the place of buckets of which there is one only
 
 
 @cache
@@ -119,7 +104,7 @@ def _kernels() -> _Kernels:
                 below += below
 
     def refresh(reference: Any, masses: Any, paths: Any, size_limit: float) -> None:
-        n_leaves, columns = len(reference), reference[0].size  # a tree's group in each
+        n_leaves, columns = len(reference), reference[0].size  # a tree's bucket in each
         leaves, table = reference.reshape(n_leaves, columns), paths.reshape(n_leaves, columns)
         nodes = masses.reshape(len(masses), columns)
         for i in range(n_leaves):
@@ -143,21 +128,21 @@ def _kernels() -> _Kernels:
                     table[width + i, j] = path + goes_on * nodes[3 * width - 1 + i, j]
             width, weight = 2 * width, 2 * weight
 
-    def read(masses: Any, paths: Any, most: int, leaf: Any, group: Any, score: Any) -> None:
-        groups, table = masses.shape[2], paths.reshape(-1)
+    def read(masses: Any, paths: Any, most: int, leaf: Any, bucket: Any, score: Any) -> None:
+        buckets, table = masses.shape[2], paths.reshape(-1)
         for i in range(len(leaf)):
-            own = group[i] if groups > 1 else 0
+            own = bucket[i] if buckets > 1 else 0
             path, whole = 0.0, masses[0, 0, own] * most
             for tree in range(leaf.shape[1]):
-                path += table[np.uint32(leaf[i, tree] * groups + own)]
+                path += table[np.uint32(leaf[i, tree] * buckets + own)]
             score[i] = 1 - path / whole if whole else 0.0
 
-    def add(masses: Any, leaf: Any, group: Any, mass: Any) -> None:
-        groups, flat = masses.shape[2], masses.reshape(-1)
+    def add(masses: Any, leaf: Any, bucket: Any, mass: Any) -> None:
+        buckets, flat = masses.shape[2], masses.reshape(-1)
         for i in range(len(leaf)):
-            own = group[i] if groups > 1 else 0
+            own = bucket[i] if buckets > 1 else 0
             for tree in range(leaf.shape[1]):
-                flat[np.uint32(leaf[i, tree] * groups + own)] += mass[i]
+                flat[np.uint32(leaf[i, tree] * buckets + own)] += mass[i]
 
     jit = numba.njit(nogil=True)
     return _Kernels(jit(route), jit(refresh), jit(read), jit(add), np.empty(0, np.int64))

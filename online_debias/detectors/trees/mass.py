@@ -49,11 +49,11 @@ class MassTable:
 
         Args:
             leaf: where each row falls, `leaf * T + tree`, `[B, T]`.
-            targets: group of each row, `[B]` int64; not read if there is one group only.
+            targets: bucket of each row, `[B]` int64; not read if there is one bucket only.
         """
         most = self._masses.nodes[0, 0] * self._most
         if len(most) > 1:
-            leaf, most = of_group(leaf, targets, len(most)), most[targets]
+            leaf, most = of_bucket(leaf, targets, len(most)), most[targets]
         path_mass = self._table.view(-1).index_select(0, leaf.view(-1)).view_as(leaf).sum(1)
         return (1 - path_mass / most).nan_to_num(0.0), None
 
@@ -63,12 +63,12 @@ def close_windows(
     reference: Tensor,
     count: Tensor,
     leaf: Tensor,
-    group: Tensor,
+    bucket: Tensor,
     mass: Tensor,
     window: int,
     retention: float,
 ) -> None:
-    """Learn a batch in place, closing each group's window after exactly `window` of its rows.
+    """Learn a batch in place, closing each bucket's window after exactly `window` of its rows.
 
     Several windows may close in one batch: a row that is in the n-th last of them is worth
     `retention^(n - 1)` in the reference, the same as when rows come one by one.
@@ -78,41 +78,41 @@ def close_windows(
         reference: leaf masses of the closed windows, `[L, T, G]`.
         count: rows in the open windows, `[G]` int64.
         leaf: where each row falls, `leaf * T + tree`, `[B, T]`.
-        group: group of each row, `[B]` int64.
+        bucket: bucket of each row, `[B]` int64.
         mass: what a row counts for, `[B]`.
         window: rows a window.
         retention: what the reference keeps when a window closes; river has 0.
     """
-    groups = torch.arange(len(count), device=count.device)
-    member = (group[:, None] == groups).long()
-    place = count[group] + (member.cumsum(0) * member).sum(1) - 1
+    buckets = torch.arange(len(count), device=count.device)
+    member = (bucket[:, None] == buckets).long()
+    place = count[bucket] + (member.cumsum(0) * member).sum(1) - 1
     count += member.sum(0)
     closed = count.div(window, rounding_mode="floor")
     count %= window
-    since = closed[group] - 1 - place.div(window, rounding_mode="floor")  # -1: still open
+    since = closed[bucket] - 1 - place.div(window, rounding_mode="floor")  # -1: still open
     power = torch.pow(retention, since.clamp_min(0))
     carried = torch.where(closed > 0, torch.pow(retention, (closed - 1).clamp_min(0)), 0)
     reference *= torch.pow(retention, closed)
     reference += open_masses * carried
     open_masses *= closed == 0
-    add_mass(reference, leaf, group, torch.where(since >= 0, mass * power, 0))
-    add_mass(open_masses, leaf, group, torch.where(since < 0, mass, 0))
+    add_mass(reference, leaf, bucket, torch.where(since >= 0, mass * power, 0))
+    add_mass(open_masses, leaf, bucket, torch.where(since < 0, mass, 0))
 
 
-def add_mass(masses: Tensor, leaf: Tensor, group: Tensor | None, mass: Tensor) -> None:
+def add_mass(masses: Tensor, leaf: Tensor, bucket: Tensor | None, mass: Tensor) -> None:
     """Add each row's mass to its leaf of every tree, in place.
 
     Args:
         masses: leaf masses `[L, T, G]`.
         leaf: where each row falls, `leaf * T + tree`, `[B, T]`.
-        group: group of each row, `[B]` int64; None if there is one only.
+        bucket: bucket of each row, `[B]` int64; None if there is one only.
         mass: what a row counts for, `[B]`.
     """
-    index = leaf if group is None else of_group(leaf, group, masses.shape[2])
+    index = leaf if bucket is None else of_bucket(leaf, bucket, masses.shape[2])
     value = mass[:, None].expand_as(leaf).reshape(-1)
     masses.view(-1).index_add_(0, index.reshape(-1), value)
 
 
-def of_group(leaf: Tensor, group: Tensor, groups: int) -> Tensor:
+def of_bucket(leaf: Tensor, bucket: Tensor, buckets: int) -> Tensor:
     """Return the places of leaves `[B, T]` in a flat `[L, T, G]` tensor, `[B, T]` int32."""
-    return (leaf * groups).add_(group.int()[:, None])
+    return (leaf * buckets).add_(bucket.int()[:, None])

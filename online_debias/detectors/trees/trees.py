@@ -117,6 +117,10 @@ class Router:
         if key != self._key:
             self._prepare(x, feature, cut)
             self._key = key
+        self._route(x, cut)
+        return self._node
+
+    def _route(self, x: Tensor, cut: Tensor) -> None:
         values = x.view(-1)
         node, below, column, value, limit = self._flat
         torch.index_select(values, 0, self._first, out=value)
@@ -131,7 +135,6 @@ class Router:
             torch.lt(value, limit, out=value)
             below.copy_(value)
             node.add_(below, alpha=nodes)
-        return self._node
 
     def _prepare(self, x: Tensor, feature: Tensor, cut: Tensor) -> None:
         (rows, columns), trees = x.shape, cut.shape[1]

@@ -1,4 +1,4 @@
 """Detectors that choose among places of a feature map.
 
-May import: detectors.trees, detectors.means, functional, runtime.
+May import: detectors (the base classes), detectors.trees, detectors.means, functional, runtime.
 """

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from online_debias.detectors.class_buckets import FEW_BUCKETS, bucket_of, of_classes
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.groups import FEW_GROUPS, group_of, of_classes
 from online_debias.detectors.posterior import conflict
 from online_debias.detectors.trees.block_trees import BlockTrees
 from online_debias.detectors.views.grid import cell_means, check_grids, grid_cells, map_width
@@ -27,8 +27,8 @@ class BestViews(Detector):
     nearly as good. From then on a forest reads these alone, its trees shared out among them.
 
     Until that forest is ready, the view that is best so far gives the scores. Without a bias no
-    view tells much: how often the answers agree with the targets says whether there is one (the
-    callback `Abstain`).
+    view tells much: how often the answers agree with the targets says whether there is one
+    (`views.ShortcutTest`).
 
     Attributes:
         chosen: `[slots]` int64, numbers of the chosen views: cells of `grids`, row by row, in that
@@ -92,11 +92,11 @@ class BestViews(Detector):
         self.slots, self.margin = min(slots, self.n_views), margin
         self._settings: dict[str, Any] = {"height": height, "fold": fold, "retention": retention}
         self._scan_trees = scan_trees * self.n_views
-        self.scout = self._new_scout()
+        self.scan_forest = self._new_scan_forest()
         self.forest = BlockTrees(n_trees, self.slots, **self._settings)
         self.rows, self.scanning = 0, True  # rows seen in the scan; whether it goes on
 
-    def _new_scout(self) -> BlockTrees:
+    def _new_scan_forest(self) -> BlockTrees:
         return BlockTrees(self._scan_trees, self.n_views, **self._settings)
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
@@ -108,9 +108,9 @@ class BestViews(Detector):
         super().setup(n_features, n_classes, device, seed)
         side = self.grids[-1]
         width = map_width(n_features, side, "local")
-        self.scout = self._new_scout()
-        groups, scout_seed = min(n_classes, FEW_GROUPS), seeds.derive(seed, "scan")
-        self.scout.setup(self.n_views * width, groups, device, scout_seed)
+        self.scan_forest = self._new_scan_forest()
+        buckets, scan_seed = min(n_classes, FEW_BUCKETS), seeds.derive(seed, "scan")
+        self.scan_forest.setup(self.n_views * width, buckets, device, scan_seed)
         self.forest.setup(self.slots * width, n_classes, device, seed)
         self.rows, self.scanning = 0, True
         self.register_buffer("cells", grid_cells(self.grids, side, device), persistent=False)
@@ -124,12 +124,7 @@ class BestViews(Detector):
     @property
     def ready(self) -> bool:
         """Whether a score can differ from 0: known from the number of rows alone."""
-        return self.forest.ready or self.scout.ready
-
-    @property
-    def due(self) -> bool:
-        """Whether the trees at work have a complete window."""
-        return self._trees.due
+        return self.forest.ready or self.scan_forest.ready
 
     @property
     def agreement(self) -> Tensor:
@@ -152,41 +147,35 @@ class BestViews(Detector):
         self._check(x)
         if self.forest.ready:
             return self.forest.posterior(self._chosen(x))
-        return self._best_so_far(self.scout.block_posteriors(self.views(x).flatten(1)))
+        return self._best_so_far(self.scan_forest.block_posteriors(self.views(x).flatten(1)))
 
-    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
+    def learn(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
         """Add a batch to the trees at work; see `Detector.learn`."""
-        self.step(x, targets, mass, rows)
+        self.step(x, targets, mass)
 
     @torch.no_grad()
-    def step(
-        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def step(self, x: Tensor, targets: Tensor, mass: Tensor) -> tuple[Tensor, Tensor | None]:
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
-        mass = mass.float()
-        seen_by_all = len(x) if rows is None else rows
+        trees = self.scan_forest if self.scanning else self.forest
+        mass, folds = mass.float(), trees.folds
         if self.forest.ready:
-            found = self.forest.step(self._chosen(x), targets, mass, seen_by_all)
+            found = self.forest.step(self._chosen(x), targets, mass)
         else:
             views = self.views(x).flatten(1)
             if self.scanning:
-                each = self._scan(views, targets, mass, seen_by_all)
+                each = self._scan(views, targets, mass)
             else:
-                each = self.scout.block_posteriors(views)
-                self.forest.learn(self._chosen(x), targets, mass, seen_by_all)
+                each = self.scan_forest.block_posteriors(views)
+                self.forest.learn(self._chosen(x), targets, mass)
             posterior = self._best_so_far(each)
             found = conflict(posterior, targets), posterior
-        if rows is None and self.due:
-            self.fold()
+        if trees.folds > folds:
+            self._close()
         return found
 
-    @torch.no_grad()
-    def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
-        """Let later scores see what was learned, and end the scan in its turn; see `Detector`."""
-        for name, value in (statistics or {}).items():
-            self.additive()[name].copy_(value)
-        self._trees.fold()
+    def _close(self) -> None:
+        """Take over what was counted since the trees folded last, and end the scan in its turn."""
         for total, part in ((self.right, self.open_right), (self.seen, self.open_seen)):
             total += part
             part.zero_()
@@ -194,22 +183,19 @@ class BestViews(Detector):
             agreement, view = self.agreement.topk(self.slots)
             self.chosen.copy_(torch.where(agreement >= self.margin * agreement[0], view, view[0]))
             self.scanning = False
-        if self.forest.ready and self.scout.n_features:
-            self.scout = self._new_scout()  # the old one has ten times the forest's memory
+        if self.forest.ready and self.scan_forest.n_features:
+            # The old one has ten times the forest's memory.
+            self.scan_forest = self._new_scan_forest()
 
-    def additive(self) -> dict[str, Tensor]:
-        """Return the open window's masses and sums, and the scan's counts."""
-        counts = {"right": self.open_right, "seen": self.open_seen}
-        return self._trees.additive() | (counts if self.scanning else {})
-
-    def _scan(self, views: Tensor, targets: Tensor, mass: Tensor, rows: int) -> Tensor:
-        groups = group_of(targets, self.scout.n_classes, self.n_classes)
-        each = self.scout.block_step(views, groups, mass, rows)
-        if self.scout.ready:  # it was asked before it learned
-            told = (each.argmax(2) == groups[:, None]) * mass[:, None]
+    def _scan(self, views: Tensor, targets: Tensor, mass: Tensor) -> Tensor:
+        buckets = bucket_of(targets, self.scan_forest.n_classes, self.n_classes)
+        ready = self.scan_forest.ready  # it is asked before it learns
+        each = self.scan_forest.block_step(views, buckets, mass)
+        if ready:
+            told = (each.argmax(2) == buckets[:, None]) * mass[:, None]
             self.open_right.T.index_add_(0, targets, told)
             self.open_seen.index_add_(0, targets, mass)
-        self.rows += rows
+        self.rows += len(views)
         return each
 
     def _best_so_far(self, each: Tensor) -> Tensor:
@@ -219,17 +205,13 @@ class BestViews(Detector):
     def _chosen(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells.index_select(1, self.chosen)).flatten(1)
 
-    @property
-    def _trees(self) -> BlockTrees:
-        return self.scout if self.scanning else self.forest
-
     def get_extra_state(self) -> dict[str, int]:
         """Return how far the scan is, and whether its trees are still there."""
-        scout = self.scout.n_features > 0
-        return {"rows": self.rows, "scanning": self.scanning, "scout": scout}
+        scan_forest = self.scan_forest.n_features > 0
+        return {"rows": self.rows, "scanning": self.scanning, "scan_forest": scan_forest}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Take back how far the scan is; buffers are loaded after this."""
         self.rows, self.scanning = state["rows"], bool(state["scanning"])
-        if not state["scout"]:
-            self.scout = self._new_scout()
+        if not state["scan_forest"]:
+            self.scan_forest = self._new_scan_forest()

@@ -15,7 +15,7 @@ class PartTallies(nn.Module):
 
     A part *contradicts* a row firmly if it holds another class to be twice as likely as the row's
     own, and is as sure of that class as it is, on average, where it is right. Counts of the open
-    window are kept apart until it is folded, so that ranks can add theirs up.
+    window are kept apart until it is folded: evidence is of whole windows.
 
     Attributes:
         right: `[views, G]`, rows of each class that a part told.
@@ -27,7 +27,7 @@ class PartTallies(nn.Module):
 
     Args:
         n_views: number of parts.
-        n_groups: G, number of classes or groups of them.
+        n_buckets: G, number of classes or buckets of them.
         device: where the counts live.
     """
 
@@ -38,43 +38,43 @@ class PartTallies(nn.Module):
     confirmed: Tensor
     sure: Tensor
 
-    def __init__(self, n_views: int, n_groups: int, device: torch.device | str) -> None:
+    def __init__(self, n_views: int, n_buckets: int, device: torch.device | str) -> None:
         super().__init__()
-        self.n_views, self.n_groups = n_views, n_groups
+        self.n_views, self.n_buckets = n_views, n_buckets
         self.counts = {
-            "right": (n_views, n_groups),
-            "seen": (n_groups,),
-            "taken": (n_views, n_groups, n_groups),
+            "right": (n_views, n_buckets),
+            "seen": (n_buckets,),
+            "taken": (n_views, n_buckets, n_buckets),
             "contradicted": (n_views,),
             "confirmed": (n_views, n_views),
         }
-        for name, shape in {**self.counts, "sure": (2, n_views, n_groups)}.items():
+        for name, shape in {**self.counts, "sure": (2, n_views, n_buckets)}.items():
             self.register_buffer(name, torch.zeros(shape, device=device))
             self.register_buffer(f"open_{name}", torch.zeros(shape, device=device))
 
-    def add(self, each: Tensor, groups: Tensor, mass: Tensor) -> None:
+    def add(self, each: Tensor, buckets: Tensor, mass: Tensor) -> None:
         """Count a batch in the open window.
 
         Args:
             each: what each part says, p(class | its features), `[B, views, G]`.
-            groups: classes `[B]` int64.
+            buckets: classes `[B]` int64.
             mass: `[B]`, what a row counts for.
         """
-        window = self.additive()
+        window = self._window()
         confidence, view = each.max(2)
-        right = (view == groups[:, None]) * mass[:, None]  # [B, views]
-        window["right"].index_add_(1, groups, right.T)
-        window["seen"].index_add_(0, groups, mass)
+        right = (view == buckets[:, None]) * mass[:, None]  # [B, views]
+        window["right"].index_add_(1, buckets, right.T)
+        window["seen"].index_add_(0, buckets, mass)
         usual = self.sure[0] / self.sure[1].clamp_min(1e-12)
         place = torch.arange(self.n_views, device=view.device)
-        own = each.gather(2, groups[:, None, None].expand(-1, self.n_views, 1)).squeeze(2)
+        own = each.gather(2, buckets[:, None, None].expand(-1, self.n_views, 1)).squeeze(2)
         contradicts = (2 * own < confidence) & (confidence >= usual[place, view])
         firm = contradicts * mass[:, None]
         window["contradicted"] += firm.sum(0)
         window["confirmed"] += contradicts.to(mass.dtype).T @ right
-        taken = (place * self.n_groups + groups[:, None]) * self.n_groups + view
+        taken = (place * self.n_buckets + buckets[:, None]) * self.n_buckets + view
         window["taken"].view(-1).index_add_(0, taken.flatten(), firm.flatten())
-        cell = (place * self.n_groups + view).flatten()
+        cell = (place * self.n_buckets + view).flatten()
         for total, value in zip(window["sure"], (confidence * right, right), strict=True):
             total.view(-1).index_add_(0, cell, value.flatten())
 
@@ -88,19 +88,15 @@ class PartTallies(nn.Module):
             least: rows that a part must contradict.
         """
         told = self.right.sum(1) / self.seen.sum().clamp_min(1e-12)
-        confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_groups)
-        even = evenness(self.taken, max(1, self.n_groups - 1)).clamp(0, 1)
+        confirmed = confirmation(self.confirmed, self.contradicted, told, self.n_buckets)
+        even = evenness(self.taken, max(1, self.n_buckets - 1)).clamp(0, 1)
         counts = (agreement(self.right, self.seen) >= tells) & (self.contradicted >= least)
         return confirmed.clamp(0, 1) * even * counts
-
-    def additive(self) -> dict[str, Tensor]:
-        """Return the counts of the open window, which add up over ranks."""
-        return {name: getattr(self, f"open_{name}") for name in (*self.counts, "sure")}
 
     def fold(self, retention: float) -> None:
         """Add the open window to what was counted; of what parts were sure of, old rows fade."""
         self.sure.mul_(retention)
-        for name, window in self.additive().items():
+        for name, window in self._window().items():
             getattr(self, name).add_(window)
             window.zero_()
 
@@ -109,3 +105,6 @@ class PartTallies(nn.Module):
         for name in self.counts:
             getattr(self, name).zero_()
             getattr(self, f"open_{name}").zero_()
+
+    def _window(self) -> dict[str, Tensor]:
+        return {name: getattr(self, f"open_{name}") for name in (*self.counts, "sure")}

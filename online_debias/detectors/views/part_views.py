@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from online_debias.detectors.class_buckets import FEW_BUCKETS, bucket_of
 from online_debias.detectors.detector import Detector
-from online_debias.detectors.groups import FEW_GROUPS, group_of
 from online_debias.detectors.means.mahalanobis import Mahalanobis
 from online_debias.detectors.trees.block_trees import BlockTrees
 from online_debias.detectors.views.grid import (
@@ -37,18 +37,17 @@ class PartViews(Detector):
 
     - if it shows another thing, the other parts tell the class of these rows as well as of any; if
       all show the same, which is ambiguous or wrongly labelled, they err together
-      (`functional.confirmation`);
+      (`functional.shortcut.confirmation`);
     - a bias is any other class alike, while what is hard is taken for its neighbours
-      (`functional.evenness`).
+      (`functional.shortcut.evenness`).
 
     The product of both is a part's evidence. A place of the image lies in a cell of each grid, so
     more than one part sees what is there, while a single one may look even by chance: what counts
-    is the mean of the best parts, as many as there are grids. `choose`, which the callback
-    `PartScore` calls, takes the best ones if that is enough; before that every score is 0. The
-    trees have done their work then and are given back. What the chosen parts show together is told
-    by the nearest class mean (`Mahalanobis`), which finds more of the conflicting rows; it scores
-    once it has seen a window and more. Of fewer than five classes evenness says nothing: no part
-    is chosen.
+    is the mean of the best parts, as many as there are grids. `choose`, which `views.PartView`
+    calls, takes the best ones if that is enough; before that every score is 0. The trees have done
+    their work then and are given back. What the chosen parts show together is told by the nearest
+    class mean (`Mahalanobis`), which finds more of the conflicting rows; it scores once it has seen
+    a window and more. Of fewer than five classes evenness says nothing: no part is chosen.
 
     Attributes:
         parts: numbers of the chosen parts, the one with the most evidence first: cells of `grids`,
@@ -59,7 +58,7 @@ class PartViews(Detector):
             all of them divide, the smallest such.
         threshold: least evidence, in (0, 1), for parts to be chosen.
         tells: least agreement of such a part with the label, in (0, 1), see
-            `functional.agreement`; less is no shortcut.
+            `functional.shortcut.agreement`; less is no shortcut.
         least: rows that must contradict it.
         slots: most parts to choose.
         margin: evidence of a further part, relative to that of the best, that is good enough.
@@ -80,7 +79,7 @@ class PartViews(Detector):
     """
 
     cells: Tensor
-    sketch: Tensor | None
+    projection: Tensor | None
     has_posterior = True
     least_classes = 5  # of fewer, the neighbours of a hard class are nearly all there are
 
@@ -110,9 +109,9 @@ class PartViews(Detector):
         self.threshold, self.tells, self.least = threshold, tells, least
         self.slots, self.margin = min(slots, self.n_views), margin
         self._settings = n_trees * self.n_views, self.n_views, height, fold, retention
-        self.forest, self.judge = BlockTrees(*self._settings), Mahalanobis(fold)
+        self.forest, self.part_detector = BlockTrees(*self._settings), Mahalanobis(fold)
         self.parts: list[int] = []
-        self.register_buffer("sketch", None, persistent=False)
+        self.register_buffer("projection", None, persistent=False)
 
     def setup(self, n_features: int, n_classes: int, device: torch.device | str, seed: int) -> None:
         """Begin to look; see `Detector.setup`.
@@ -121,9 +120,9 @@ class PartViews(Detector):
             ValueError: the features are no map on the grid.
         """
         super().setup(n_features, n_classes, device, seed)
-        self.n_groups, self._seed = min(n_classes, FEW_GROUPS), seed
+        self.n_buckets, self._seed = min(n_classes, FEW_BUCKETS), seed
         self._look_everywhere(device, seed)
-        self.tallies = PartTallies(self.n_views, self.n_groups, device)
+        self.tallies = PartTallies(self.n_views, self.n_buckets, device)
 
     @property
     def chosen(self) -> bool:
@@ -133,12 +132,7 @@ class PartViews(Detector):
     @property
     def ready(self) -> bool:
         """Whether a score can differ from 0."""
-        return self.chosen and self.judge.folds >= _FOLDS
-
-    @property
-    def due(self) -> bool:
-        """Whether what learns has a complete window."""
-        return self._learner.due
+        return self.chosen and self.part_detector.folds >= _FOLDS
 
     @property
     def evidence(self) -> Tensor:
@@ -180,70 +174,58 @@ class PartViews(Detector):
     def score(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return `[B]` float32 in [0, 1], high = bias-conflicting; see `Detector.score`."""
         self._check(x, targets)
-        return self.judge.score(self._judged(x), targets) if self.ready else x.new_zeros(len(x))
+        if not self.ready:
+            return x.new_zeros(len(x))
+        return self.part_detector.score(self._projected(x), targets)
 
     @torch.no_grad()
     def posterior(self, x: Tensor) -> Tensor:
         """Return p(class | the chosen parts), `[B, C]`; uniform before `ready`."""
         self._check(x)
-        return self.judge.posterior(self._judged(x)) if self.ready else self._unknown(x)
+        return self.part_detector.posterior(self._projected(x)) if self.ready else self._unknown(x)
 
-    def learn(self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None) -> None:
+    def learn(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
         """Add a batch to the trees, and count what the parts told of it; see `Detector.learn`."""
-        self.step(x, targets, mass, rows)
+        self.step(x, targets, mass)
 
     @torch.no_grad()
-    def step(
-        self, x: Tensor, targets: Tensor, mass: Tensor, rows: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def step(self, x: Tensor, targets: Tensor, mass: Tensor) -> tuple[Tensor, Tensor | None]:
         """Score a batch, then learn it; see `Detector.step`."""
         self._check(x, targets, mass)
-        mass, counted = mass.float(), len(x) if rows is None else rows
-        found = None
         if self.chosen:
-            judged = self.judge.step(self._judged(x), targets, mass, counted)
-            found = judged if self.ready else None
+            ready = self.ready  # it is asked before it learns
+            judged = self.part_detector.step(self._projected(x), targets, mass.float())
+            if ready:
+                return judged
         else:
-            groups = group_of(targets, self.n_groups, self.n_classes)
-            each = self.forest.block_step(self._views(x), groups, mass, counted)
-            if self.forest.ready:
-                self.tallies.add(each, groups, mass)
-        if rows is None and self.due:
-            self.fold()
-        return found or (x.new_zeros(len(x)), self._unknown(x))
+            self._look(x, targets, mass.float())
+        return x.new_zeros(len(x)), self._unknown(x)
 
-    @torch.no_grad()
-    def fold(self, statistics: Mapping[str, Tensor] | None = None) -> None:
-        """Let later scores and counts see what was learned; see `Detector.fold`."""
-        for name, value in (statistics or {}).items():
-            self.additive()[name].copy_(value)
-        self._learner.fold()
-        if not self.chosen:
+    def _look(self, x: Tensor, targets: Tensor, mass: Tensor) -> None:
+        buckets = bucket_of(targets, self.n_buckets, self.n_classes)
+        ready, folds = self.forest.ready, self.forest.folds  # they are asked before they learn
+        each = self.forest.block_step(self._views(x), buckets, mass)
+        if ready:
+            self.tallies.add(each, buckets, mass)
+        if self.forest.folds > folds:
             self.tallies.fold(self.forest.retention)
-
-    def additive(self) -> dict[str, Tensor]:
-        """Return the open window's masses, sums and counts."""
-        return self._learner.additive() | ({} if self.chosen else self.tallies.additive())
-
-    @property
-    def _learner(self) -> BlockTrees | Mahalanobis:
-        return self.judge if self.chosen else self.forest
 
     def _views(self, x: Tensor) -> Tensor:
         return cell_means(x, self.cells).flatten(1)
 
-    def _judged(self, x: Tensor) -> Tensor:
+    def _projected(self, x: Tensor) -> Tensor:
         views = self._views(x)
-        return views if self.sketch is None else views @ self.sketch
+        return views if self.projection is None else views @ self.projection
 
     def _unknown(self, x: Tensor) -> Tensor:
         return x.new_full((len(x), self.n_classes), 1 / self.n_classes)
 
     def _look_everywhere(self, device: torch.device | str, seed: int) -> None:
         width = map_width(self.n_features, self.side, "parts")
-        self.forest, self.judge = BlockTrees(*self._settings), Mahalanobis(self.judge.window)
-        self.parts, self.sketch = [], None
-        self.forest.setup(self.n_views * width, self.n_groups, device, seed)
+        self.forest = BlockTrees(*self._settings)
+        self.part_detector = Mahalanobis(self.part_detector.window)
+        self.parts, self.projection = [], None
+        self.forest.setup(self.n_views * width, self.n_buckets, device, seed)
         self.register_buffer("cells", grid_cells(self.grids, self.side, device), persistent=False)
 
     def _keep(self, parts: list[int]) -> None:
@@ -252,11 +234,11 @@ class PartViews(Detector):
         width = len(parts) * map_width(self.n_features, self.side, "parts")
         self.forest = BlockTrees(*self._settings)  # has given its memory back
         device, narrow = self.cells.device, min(width, _WIDEST)
-        self.judge.setup(narrow, self.n_classes, device, seed=0)  # nothing is random
+        self.part_detector.setup(narrow, self.n_classes, device, seed=0)  # nothing is random
         if narrow < width:
             stream = generator("cpu", self._seed, "part_views")
-            sketch = torch.randn(width, narrow, generator=stream) / math.sqrt(narrow)
-            self.sketch = sketch.to(device)
+            projection = torch.randn(width, narrow, generator=stream) / math.sqrt(narrow)
+            self.projection = projection.to(device)
 
     def get_extra_state(self) -> dict[str, list[int]]:
         """Return the chosen parts."""

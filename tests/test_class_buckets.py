@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from online_debias.callbacks import ConflictScore
-from online_debias.detectors import BestViews, Detector, HalfSpaceTrees, PartViews
-from online_debias.detectors.groups import group_of, of_classes
+from online_debias.detectors import BestViews, Detector, HalfSpaceTrees, MassTrees, PartViews
+from online_debias.detectors.class_buckets import bucket_of, of_classes
 from online_debias.engine import Engine
 
 torch.set_num_threads(1)
-CLASSES, GROUPS, WIDTH = 12, 5, 6
+CLASSES, BUCKETS, WIDTH = 12, 5, 6
 
 
 def rows(n: int = 2048, classes: int = CLASSES, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,40 +37,41 @@ def feed(detector: Detector, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def test_a_class_belongs_to_its_group_and_has_its_posterior() -> None:
     targets = torch.arange(CLASSES)
-    groups = group_of(targets, GROUPS, CLASSES)
-    posterior = torch.rand(3, 2, GROUPS, generator=torch.Generator().manual_seed(0))
+    buckets = bucket_of(targets, BUCKETS, CLASSES)
+    posterior = torch.rand(3, 2, BUCKETS, generator=torch.Generator().manual_seed(0))
     spread = of_classes(posterior, CLASSES)
     assert spread.shape == (3, 2, CLASSES)
     for target in range(CLASSES):
-        assert int(groups[target]) == target % GROUPS
-        assert torch.equal(spread[..., target], posterior[..., target % GROUPS])
-    assert group_of(targets, CLASSES, CLASSES) is targets
-    assert of_classes(posterior, GROUPS) is posterior
+        assert int(buckets[target]) == target % BUCKETS
+        assert torch.equal(spread[..., target], posterior[..., target % BUCKETS])
+    assert bucket_of(targets, CLASSES, CLASSES) is targets
+    assert of_classes(posterior, BUCKETS) is posterior
 
 
-@pytest.mark.parametrize("score", ["posterior", "mass"])
-def test_trees_of_many_classes_are_those_of_their_groups(score: str) -> None:
+@pytest.mark.parametrize("kind", [HalfSpaceTrees, MassTrees])
+def test_trees_of_many_classes_are_those_of_their_groups(
+    kind: type[HalfSpaceTrees | MassTrees],
+) -> None:
     x, y, _ = rows()
-    many = HalfSpaceTrees(20, fold=128, score=score, most_groups=GROUPS)  # type: ignore[arg-type]
-    few = HalfSpaceTrees(20, fold=128, score=score)  # type: ignore[arg-type]
+    many, few = kind(20, fold=128, most_buckets=BUCKETS), kind(20, fold=128)
     many.setup(WIDTH, CLASSES, "cpu", seed=0)
-    few.setup(WIDTH, GROUPS, "cpu", seed=0)
+    few.setup(WIDTH, BUCKETS, "cpu", seed=0)
     assert many.open.shape == few.open.shape
     for batch in torch.arange(len(x)).split(64):
         mass = torch.ones(len(batch))
         ours = many.step(x[batch], y[batch], mass)
-        theirs = few.step(x[batch], y[batch] % GROUPS, mass)
+        theirs = few.step(x[batch], y[batch] % BUCKETS, mass)
         assert torch.equal(ours[0], theirs[0])
-        if score == "posterior":
+        if kind is HalfSpaceTrees:
             assert ours[1] is not None and theirs[1] is not None
-            assert torch.equal(ours[1][:, :GROUPS], theirs[1])
-    assert torch.equal(many.score(x, y), few.score(x, y % GROUPS))
+            assert torch.equal(ours[1][:, :BUCKETS], theirs[1])
+    assert torch.equal(many.score(x, y), few.score(x, y % BUCKETS))
 
 
 def test_a_row_agrees_if_the_view_shows_a_class_of_its_group() -> None:
-    """Published is the target then, or else a class of another group."""
+    """Published is the target then, or else a class of another bucket."""
     x, y, shown = rows()
-    score = ConflictScore(HalfSpaceTrees(40, fold=128, most_groups=GROUPS), tap="bottleneck")
+    score = ConflictScore(HalfSpaceTrees(40, fold=128, most_buckets=BUCKETS), tap="bottleneck")
     net = nn.Sequential(nn.Identity(), nn.Linear(WIDTH, CLASSES))
     engine = Engine(net, [score], n_samples=len(x), n_classes=CLASSES)
     found = []
@@ -78,14 +79,14 @@ def test_a_row_agrees_if_the_view_shows_a_class_of_its_group() -> None:
         batch = engine.start_step(batch_rows, x[batch_rows], y[batch_rows])
         engine.loss(batch, net(batch.inputs)).backward()
         engine.end_step(batch)
-        found.append((batch.signals["conflict"], batch.signals["bias_group"]))
-    scores, groups = (torch.cat(signal)[1024:] for signal in zip(*found, strict=True))
+        found.append((batch.signals["conflict"], batch.signals["bias_label"]))
+    scores, buckets = (torch.cat(signal)[1024:] for signal in zip(*found, strict=True))
     y, shown = y[1024:], shown[1024:]
-    alike, conflicting = y % GROUPS == shown % GROUPS, scores > 0.5
+    alike, conflicting = y % BUCKETS == shown % BUCKETS, scores > 0.5
     assert (conflicting[~alike]).float().mean() > 0.9
-    assert (groups == y)[alike].float().mean() > 0.95
-    assert torch.equal(groups == y, scores == 0)
-    assert (groups[conflicting] == shown[conflicting] % GROUPS).float().mean() > 0.9
+    assert (buckets == y)[alike].float().mean() > 0.95
+    assert torch.equal(buckets == y, scores == 0)
+    assert (buckets[conflicting] == shown[conflicting] % BUCKETS).float().mean() > 0.9
 
 
 def test_the_scan_finds_the_same_place_among_many_classes() -> None:
