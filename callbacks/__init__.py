@@ -1,7 +1,12 @@
-"""Callbacks change a run; each is one file, named after what it does."""
+"""Callbacks change a run; each is one file, named after what it does.
+
+May import: runs and all below.
+"""
 
 if __name__ == "callbacks":
     raise ImportError("Import them as online_debias.callbacks; this folder is only its source.")
+
+import warnings
 
 from .inputs.augment import Augment
 from .inputs.copies import Copies
@@ -19,25 +24,22 @@ from .scores.conflict_score import ConflictScore
 from .scores.loss_score import LossScore
 from .scores.offline_score import OfflineScore
 from .scores.oracle_groups import OracleGroups
-from .scores.part_score import PartScore
 from .scores.pseudo_labels import PseudoLabels
 from .scores.river_score import RiverScore
-from .scores.texture_score import TextureScore
+from .scores.shortcut_score import ShortcutScore
 from .terms.confusion import Confusion
 from .terms.end import EnD
 from .terms.gradient_reversal import GradientReversal
 from .terms.independence import Independence
 from .terms.information import Information
 from .terms.spectral_decoupling import SpectralDecoupling
-from .verdict.abstain import Abstain
-from .verdict.noise_filter import NoiseFilter
+from .verdict.noise_score import NoiseScore
 from .views.bias_amplifier import BiasAmplifier
 from .views.bias_probe import BiasProbe
 from .views.offline_clusters import OfflineClusters
 from .views.online_clusters import OnlineClusters
 
 __all__ = [
-    "Abstain",
     "Augment",
     "BiasAmplifier",
     "BiasProbe",
@@ -55,18 +57,31 @@ __all__ = [
     "LearnedMixin",
     "LogitCorrection",
     "LossScore",
-    "NoiseFilter",
+    "NoiseScore",
     "OfflineClusters",
     "OfflineScore",
     "OnlineClusters",
     "OracleGroups",
-    "PartScore",
     "PseudoLabels",
     "RelativeDifficulty",
     "Resample",
     "Reweight",
     "RiverScore",
     "RUBi",
+    "ShortcutScore",
     "SpectralDecoupling",
-    "TextureScore",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Lead from former names to what took their place, for one release."""
+    if name == "NoiseFilter":
+        text = "online_debias.callbacks.NoiseFilter is called NoiseScore now; use that name."
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        return NoiseScore
+    if name in ("Abstain", "PartScore", "TextureScore"):
+        raise AttributeError(
+            f"online_debias.callbacks has no {name!r} any more: the verdict, texture and parts are "
+            "views of ShortcutScore; use that in place of ConflictScore and the three."
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from online_debias.runtime import checkpoint as checkpoint
     from online_debias.taps import Tap as Tap
     from online_debias.training import Trainer as Trainer
+    from online_debias.training import TrainingSettings as TrainingSettings
 
 _HOMES = {
     "Batch": "engine",
@@ -30,21 +31,12 @@ _HOMES = {
     "Run": "engine",
     "Tap": "taps",
     "Trainer": "training",
+    "TrainingSettings": "training",
 }
 # Modules that own loops and the settings of older runs find here.
 _MODULES = {"checkpoint": "runtime.checkpoint", "pipeline": "runs.pipeline"}
 
-__all__ = [  # noqa: F822
-    "Batch",
-    "Callback",
-    "Engine",
-    "Event",
-    "Indexed",
-    "Monitor",
-    "Run",
-    "Tap",
-    "Trainer",
-]
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
-from online_debias.callbacks import (
-    Abstain,
-    ConflictScore,
-    CrossBiasMix,
-    EnD,
-    NoiseFilter,
-    Resample,
-)
+from online_debias.callbacks import Augment, CrossBiasMix, EnD, NoiseScore, Resample, ShortcutScore
 from online_debias.data import Images
 from online_debias.detectors import BestViews
-from online_debias.engine import Callback
+from online_debias.engine import Batch, Callback, Monitor, Samples
 from online_debias.models import SmallConvNet
 from online_debias.runtime import scores_csv
+from online_debias.training.settings import TrainingSettings
+from online_debias.training.trainer import Trainer
+from online_debias.views import CellView, PartView, ShortcutTest, TextureView
 
 torch.set_num_threads(1)
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 CLASSES = ("bar", "cross", "ring")
 COLOURS = torch.tensor([[230, 40, 40], [40, 230, 40], [40, 40, 230]], dtype=torch.uint8)
-
-
-def script(name: str) -> ModuleType:
-    """Import a benchmark as a script finds it: beside itself."""
-    with pytest.MonkeyPatch.context() as patch:
-        for folder in (BENCHMARKS, *sorted(BENCHMARKS.iterdir())):
-            patch.syspath_prepend(str(folder))
-        return importlib.import_module(name)
 
 
 def make_images(n: int = 240, rho: float = 0.9, seed: int = 0) -> Images:
@@ -65,17 +51,51 @@ def make_model() -> nn.Module:
     return SmallConvNet(3, widths=(8, 8, 8))
 
 
-def make_recipe() -> list[Callback]:
-    """The callbacks of the online recipe, with trees and verdicts that come early."""
+def make_trainer(
+    callbacks: Iterable[Callback] = (),
+    images: Images | None = None,
+    monitors: Iterable[Monitor] = (),
+    evaluate_on: Mapping[str, Images] | None = None,
+    run: Path | None = None,
+    **settings: Any,
+) -> Trainer:
+    """A trainer of the small network, with some settings other than by default."""
+    return Trainer(
+        make_model(),
+        make_images() if images is None else images,
+        callbacks,
+        monitors,
+        settings=TrainingSettings(**settings),
+        evaluate_on=evaluate_on,
+        run=run,
+    )
+
+
+def make_cells(threshold: float = 0.2, **test: float) -> CellView:
+    """The cells' view with trees and a test that come early."""
     views = BestViews(grids=(1, 7), scan=96, scan_trees=2, n_trees=12, height=4, fold=64)
+    early = {"hint": threshold, "window": 480, "least": 48, **test}
+    return CellView(views, test=ShortcutTest(threshold, **early))  # type: ignore[arg-type]
+
+
+def make_recipe() -> list[Callback]:
+    """The callbacks of the online recipe, with views and a verdict that come early."""
+    views = [make_cells(), TextureView(least=480), PartView()]
     return [
-        ConflictScore(views, tap="local"),
-        Abstain(threshold=0.2, hint=0.2, window=480, least=48),
-        NoiseFilter(separation=0.3, warmup=1),
+        Augment(least_rate=2),
+        ShortcutScore(views),
+        NoiseScore(separation=0.3, warmup=1),
         Resample(sharpness=10),
         CrossBiasMix(),
         EnD(alpha=0.1, beta=1.0),
     ]
+
+
+def keep(samples: Samples, batch: Batch) -> None:
+    """Remember a step, as the engine does."""
+    assert batch.logits is not None
+    samples.remember(batch.index, batch.targets, batch.signals, batch.known)
+    samples.count(batch.index, batch.targets, batch.logits, ~batch.mixed)
 
 
 def make_files(folder: Path) -> None:

@@ -102,3 +102,18 @@ class Plain(Shapes):
     def train(self) -> Images:
         images = super().train()
         return Images(images.images, images.targets, None, images.classes)
+
+
+class Fair(Shapes):
+    """The shapes on colours that say nothing of them."""
+
+    def train(self) -> Images:
+        return make_images(rho=1 / 3)
+
+
+class Aligned(Shapes):
+    """The shapes, with an argument that the default data set has, too, and another default."""
+
+    def __init__(self, rho: float = 0.7) -> None:
+        super().__init__()
+        self.rho = rho

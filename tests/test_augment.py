@@ -1,4 +1,4 @@
-"""Images are varied in place, as often as said, by what `functional.augment.mild` does."""
+"""Images are varied in place, as often as said, by what `functional.inputs.augment.mild` does."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import torch
 from online_debias.callbacks import Augment
 from online_debias.engine import Callback, Run
 from online_debias.functional.inputs.augment import mild
-from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model
+from tests.conftest import make_trainer
 
 
 @pytest.mark.parametrize("probability", [0.25, 1.0])
 def test_rows_are_varied_as_often_as_said(probability: float) -> None:
-    trainer = Trainer(make_model(), make_images(), [Augment(probability)], epochs=1, batch_size=240)
+    trainer = make_trainer([Augment(probability)], epochs=1, batch_size=240)
     (index, plain, targets) = next(iter(trainer.loader))
     batch = trainer.engine.start_step(index, plain, targets)
     changed = (batch.inputs != plain).flatten(1).any(1)
@@ -37,7 +36,7 @@ class Twice(Callback):
 
 def test_images_stay_as_they_are_while_drawn_evenly() -> None:
     callbacks = [Augment(probability=1.0, least_rate=2), Twice()]
-    trainer = Trainer(make_model(), make_images(), callbacks, epochs=2, batch_size=120)
+    trainer = make_trainer(callbacks, epochs=2, batch_size=120)
     for changes in (False, True):
         for index, plain, targets in trainer.loader:
             batch = trainer.engine.start_step(index, plain, targets)
@@ -46,7 +45,7 @@ def test_images_stay_as_they_are_while_drawn_evenly() -> None:
             trainer.engine.loss(batch, trainer.model(batch.inputs))
             trainer.engine.end_step(batch)
         trainer.engine.end_epoch()
-    resumed = Trainer(make_model(), make_images(), callbacks[:1], epochs=2, batch_size=120)
+    resumed = make_trainer(callbacks[:1], epochs=2, batch_size=120)
     resumed.engine.sampling.load_state_dict(trainer.engine.sampling.state_dict())
     assert resumed.engine.run.max_rate == trainer.engine.run.max_rate > 2
     with pytest.raises(ValueError, match=r"least_rate is -1, expected a number >= 0\."):

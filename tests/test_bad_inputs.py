@@ -119,7 +119,7 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, h
 
     for place in (
         "online_debias.models.SmallConvNet.forward",
-        "online_debias.runs.pipeline.Job.__init__",
+        "online_debias.runs.pipeline.TrainingJob.__init__",
         "online_debias.callbacks.Augment.on_batch",
     ):
         with monkeypatch.context() as patch, pytest.raises(TypeError, match="ours"):

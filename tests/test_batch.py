@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from online_debias.engine import Batch
+from online_debias import callbacks
+from online_debias.engine import Batch, Callback, Engine, Run
+from tests.conftest import keep
 
 torch.set_num_threads(1)
 
@@ -128,74 +130,129 @@ def test_logits_are_shifted_with_the_graph_and_once_a_name(batch: Batch) -> None
         batch.shift_logits("end", torch.zeros(4))
 
 
-def test_what_is_retracted_counts_as_aligned_and_adds_up_in_any_order(batch: Batch) -> None:
+def test_of_rows_that_are_not_known_a_signal_says_what_it_says_of_aligned_ones(
+    batch: Batch,
+) -> None:
     batch.targets = torch.tensor([0, 1, 2, 3])
-    batch.publish("conflict", torch.tensor([0.9, 0.8, 0.7, 0.6]))
-    batch.publish("bias_group", torch.tensor([3, 3, 3, 2]))
-    for rows in ([True, False, False, False], [True, True, False, False]):
-        for signal in ("conflict", "bias_group"):
-            batch.retract(signal, torch.tensor(rows))
-    torch.testing.assert_close(batch.signals["conflict"], torch.tensor([0.0, 0.0, 0.7, 0.6]))
-    assert batch.signals["bias_group"].tolist() == [0, 1, 3, 2]
-    torch.testing.assert_close(batch.published["conflict"], torch.tensor([0.9, 0.8, 0.7, 0.6]))
-    assert batch.published["bias_group"].tolist() == [3, 3, 3, 2]
-
-
-def test_only_what_was_published_can_be_retracted_row_by_row(batch: Batch) -> None:
-    with pytest.raises(ValueError, match="no signal 'conflict' to retract from; published are non"):
-        batch.retract("conflict", torch.zeros(4, dtype=torch.bool))
-    batch.publish("conflict", torch.zeros(4))
-    for rows in (torch.zeros(4), torch.zeros(3, dtype=torch.bool)):
-        with pytest.raises(ValueError, match=r"expected \[4\] torch.bool"):
-            batch.retract("conflict", rows)
-
-
-def test_what_is_withheld_is_retracted_and_not_to_be_remembered(batch: Batch) -> None:
     batch.mixed = torch.tensor([True, False, False, False])
-    batch.publish("conflict", torch.full((4,), 0.9))
-    batch.publish("bias_group", torch.ones(4, dtype=torch.long))
-    assert batch.known("conflict").tolist() == [False, True, True, True]
-    batch.withhold("conflict", torch.tensor([False, True, False, False]))
-    batch.withhold("conflict", torch.tensor([False, False, True, False]))
-    assert batch.signals["conflict"].tolist() == pytest.approx([0.9, 0.0, 0.0, 0.9])
-    assert batch.known("conflict").tolist() == [False, False, False, True]
-    assert batch.known("bias_group").tolist() == [False, True, True, True]
-    assert batch.detached().known("conflict").tolist() == batch.known("conflict").tolist()
+    known = torch.tensor([True, True, False, True])
+    batch.publish("conflict", torch.tensor([0.9, 0.8, 0.7, 0.6]), known)
+    batch.publish("bias_label", torch.tensor([3, 3, 3, 2]), known)
+    batch.publish("posterior", torch.ones(4, 2), known)
+    torch.testing.assert_close(batch.signals["conflict"], torch.tensor([0.0, 0.8, 0.0, 0.6]))
+    assert batch.signals["bias_label"].tolist() == [0, 3, 2, 2]
+    assert batch.signals["posterior"].tolist() == [[0, 0], [1, 1], [0, 0], [1, 1]]
+    for signal in ("conflict", "bias_label", "posterior"):
+        assert batch.known[signal].tolist() == [False, True, False, True]
+        assert batch.detached().known[signal].tolist() == [False, True, False, True]
 
 
-def test_a_hushed_signal_is_withheld_of_all_until_somebody_speaks_for_it(batch: Batch) -> None:
-    batch.publish("conflict", torch.full((4,), 0.9))
-    batch.hush("conflict")
-    assert batch.hushed == batch.detached().hushed == {"conflict"}
-    assert bool(batch.silent("conflict")) and not batch.signals["conflict"].any()
-    batch.replace("conflict", torch.full((4,), 0.8), torch.tensor([True, False, True, True]))
-    assert not batch.hushed and not bool(batch.silent("conflict"))
+def test_a_signal_is_known_of_all_rows_that_are_not_mixed_if_nobody_says_otherwise(
+    batch: Batch,
+) -> None:
+    batch.mixed = torch.tensor([True, False, False, False])
+    batch.publish("bias_logits", torch.ones(4, 3))
+    assert batch.known["bias_logits"].tolist() == [False, True, True, True]
+    assert batch.signals["bias_logits"].eq(1).all()
 
 
-def test_who_replaces_what_is_withheld_speaks_for_it(batch: Batch) -> None:
-    batch.targets = torch.tensor([0, 1, 2, 3])
-    batch.publish("conflict", torch.full((4,), 0.9))
-    batch.publish("bias_group", torch.tensor([3, 3, 3, 2]))
-    most = torch.tensor([True, True, True, False])
-    for signal in ("conflict", "bias_group"):
-        batch.withhold(signal, most)
-    rows = torch.tensor([True, True, False, False])
-    batch.replace("conflict", torch.tensor([0.1, 0.2, 0.3, 0.4]), rows)
-    batch.replace("bias_group", torch.tensor([2, 2, 2, 2]), rows)
-    for signals, untold in ((batch.signals, (0.0, 2)), (batch.published, (0.9, 3))):
-        assert signals["conflict"].tolist() == pytest.approx([0.1, 0.2, untold[0], 0.9])
-        assert signals["bias_group"].tolist() == [2, 2, untold[1], 2]
-    assert batch.known("conflict").tolist() == [True, True, False, True]
-    batch.retract("conflict", torch.tensor([False, True, False, False]))
-    assert batch.signals["conflict"].tolist() == pytest.approx([0.1, 0.0, 0.0, 0.9])
+@pytest.mark.parametrize(
+    ("known", "text"),
+    [
+        (torch.ones(4), r"\[4\] torch.float32"),
+        (torch.ones(3, dtype=torch.bool), r"\[3\] torch.bool"),
+        (torch.tensor(True), r"\[\] torch.bool"),
+    ],
+)
+def test_known_rows_are_truth_values_one_a_row(batch: Batch, known: Tensor, text: str) -> None:
+    with pytest.raises(ValueError, match=f"known rows of signal 'conflict' are {text}, expected"):
+        batch.publish("conflict", torch.zeros(4), known)
+    assert batch.signals == {} == batch.known
 
 
-def test_only_what_was_published_can_be_replaced_by_a_value_a_row(batch: Batch) -> None:
-    every = torch.ones(4, dtype=torch.bool)
-    with pytest.raises(ValueError, match="no signal 'conflict'"):
-        batch.replace("conflict", torch.zeros(4), every)
-    batch.publish("conflict", torch.zeros(4))
-    with pytest.raises(ValueError, match=r"replacement of the signal 'conflict' has shape \(3,\)"):
-        batch.replace("conflict", torch.zeros(3), every)
-    with pytest.raises(ValueError, match=r"expected \[4\] torch.bool"):
-        batch.replace("conflict", torch.zeros(4), torch.ones(4))
+def test_a_signal_is_never_rewritten(batch: Batch) -> None:
+    value, known = torch.full((4,), 0.9), torch.tensor([True, True, True, False])
+    batch.publish("conflict", value, known)
+    with pytest.raises(ValueError, match="signal 'conflict' was given twice"):
+        batch.publish("conflict", value, ~known)
+    assert value.eq(0.9).all()  # what was given is not changed either
+    assert batch.known["conflict"].tolist() == known.tolist()
+    seen = batch.detached()
+    batch.publish("noise", value)
+    assert "noise" not in seen.signals and "noise" not in seen.known
+
+
+# Former names, for one release.
+
+
+class Reader(Callback):
+    """Reads the signal by its former name."""
+
+    requires = ("bias_group",)
+
+    def on_features(self, batch: Batch) -> None:
+        self.read = batch.signals["bias_group"]
+
+
+class Writer(Callback):
+    """Publishes the signal by its former name."""
+
+    provides = ("bias_group",)
+
+    def on_features(self, batch: Batch) -> None:
+        batch.publish("bias_group", batch.targets + 1)
+
+
+def test_a_former_signal_leads_to_the_new_one_with_a_warning(batch: Batch) -> None:
+    former = "The signal 'bias_group' is called 'bias_label' now; use that name."
+    with pytest.warns(DeprecationWarning, match=former):
+        batch.publish("bias_group", torch.ones(4, dtype=torch.long))
+    assert set(batch.signals) == set(batch.known) == {"bias_label"}
+    for one in (batch, batch.detached()):
+        with pytest.warns(DeprecationWarning, match=former):
+            assert one.signals["bias_group"].tolist() == [1] * 4
+    with pytest.raises(ValueError, match="signal 'bias_label' was given twice"):
+        batch.publish("bias_label", torch.ones(4, dtype=torch.long))
+    with pytest.raises(KeyError, match="nothing"):
+        batch.signals["nothing"]
+
+
+@pytest.mark.parametrize("new", ["reader", "writer", "neither"])
+def test_callbacks_that_use_a_former_signal_find_each_other(new: str) -> None:
+    reader, writer = Reader(), Writer("zebra")  # the name alone would put it after the reader
+    if new == "reader":
+        reader.requires = ("bias_label",)
+    if new == "writer":
+        writer.provides = ("bias_label",)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.warns(DeprecationWarning, match="'bias_group' is called 'bias_label' now"):
+        engine = Engine(model, [reader, writer], n_samples=2, n_classes=2)
+    one = engine.start_step(torch.arange(2), torch.zeros(2, 4), torch.tensor([0, 1]))
+    with pytest.warns(DeprecationWarning, match="'bias_group' is called 'bias_label' now"):
+        engine.loss(one, model(one.inputs))
+    assert reader.read.tolist() == [1, 2]
+
+
+def test_a_former_signal_is_found_in_what_a_run_knows() -> None:
+    run = Run(2, 2, torch.device("cpu"), 0, lambda name, value: None)
+    run.n_values["bias_label"] = 5
+    one = Batch(
+        0, 0, torch.arange(2), torch.zeros(2, 1), torch.tensor([0, 1]), torch.ones(2),
+        torch.zeros(2, dtype=torch.bool), torch.zeros(2, 2),
+    )  # fmt: skip
+    one.publish("bias_label", torch.tensor([1, 1]))
+    keep(run.samples, one)
+    with pytest.warns(DeprecationWarning, match="'bias_group' is called 'bias_label' now"):
+        assert run.samples.values("bias_group").tolist() == [1, 1]
+    with pytest.warns(DeprecationWarning, match="'bias_group' is called 'bias_label' now"):
+        assert run.values_of("bias_group") == 5
+
+
+def test_former_callbacks_lead_to_what_took_their_place() -> None:
+    with pytest.warns(DeprecationWarning, match="NoiseFilter is called NoiseScore now"):
+        assert callbacks.NoiseFilter is callbacks.NoiseScore
+    for name in ("Abstain", "PartScore", "TextureScore"):
+        with pytest.raises(AttributeError, match=f"no '{name}' any more.*use that in place of Con"):
+            getattr(callbacks, name)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        callbacks.Nothing  # noqa: B018

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from online_debias.callbacks import ConflictScore, CrossBiasMix, EnD, Resample, Reweight
-from online_debias.detectors import HalfSpaceTrees
+from online_debias.detectors import HalfSpaceTrees, MassTrees
 from online_debias.engine import Batch, Callback, Engine
 from online_debias.functional.losses.end import disentangle, entangle
 from online_debias.functional.weights.draw_share import draw_share
@@ -18,7 +18,7 @@ N, CLASSES = 512, 4
 class Known(Callback):
     """Publishes a score and a bias value that the test chose."""
 
-    provides = ("conflict", "bias_group")
+    provides = ("conflict", "bias_label")
 
     def __init__(self, score: Tensor, group: Tensor) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Known(Callback):
 
     def on_features(self, batch: Batch) -> None:
         batch.publish("conflict", self.score[batch.index].masked_fill(batch.mixed, 0))
-        batch.publish("bias_group", self.group[batch.index])
+        batch.publish("bias_label", self.group[batch.index])
 
 
 class Net(nn.Module):
@@ -79,9 +79,9 @@ def test_conflict_score_finds_rows_that_look_like_another_class() -> None:
     batches = [step(one, rows, inputs, targets)[0] for _ in range(3) for rows in shuffled()]
     first, last = batches[0], batches[-8:]
     assert not first.signals["conflict"].any()
-    assert torch.equal(first.signals["bias_group"], first.targets)
+    assert torch.equal(first.signals["bias_label"], first.targets)
     rows = torch.cat([batch.index for batch in last])
-    group = torch.cat([batch.signals["bias_group"] for batch in last])
+    group = torch.cat([batch.signals["bias_label"] for batch in last])
     score = torch.cat([batch.signals["conflict"] for batch in last])
     assert (group == bias[rows]).float().mean() > 0.97
     conflicting = bias[rows] != targets[rows]
@@ -99,13 +99,13 @@ def test_mixed_rows_are_published_as_agreeing_and_teach_nothing() -> None:
     for rows in shuffled():
         batch, _ = step(one, rows, inputs, targets)
         assert not batch.signals["conflict"].any()
-        assert torch.equal(batch.signals["bias_group"], batch.targets)
+        assert torch.equal(batch.signals["bias_label"], batch.targets)
     assert not score.detector.open.any() and not score.detector.reference.any()  # type: ignore[operator]
 
 
 def test_rows_that_are_drawn_often_teach_less() -> None:
     inputs, _, targets = features()
-    one = build(score := ConflictScore(HalfSpaceTrees(n_trees=5, fold=10**6, normalizer="none")))
+    one = build(score := ConflictScore(MassTrees(n_trees=5, fold=10**6, normalizer="none")))
     one.run.tables["by hand"] = torch.where(torch.arange(N) < N // 2, 3.0, 1.0)
     one.sampling.indices()
     step(one, torch.arange(64), inputs, targets)
@@ -113,35 +113,32 @@ def test_rows_that_are_drawn_often_teach_less() -> None:
     assert mass == pytest.approx(64 / 1.5)
 
 
-@pytest.mark.parametrize("mode", ["posterior", "mass"])
-def test_a_detector_that_ignores_classes_is_refused(mode: str) -> None:
-    if mode == "mass":
-        with pytest.raises(ValueError, match="ConflictScore: .*HalfSpaceTrees ignores classes"):
-            ConflictScore(HalfSpaceTrees(score="mass", classes=False))
-    assert ConflictScore(HalfSpaceTrees(score=mode)).provides[0] == "conflict"  # type: ignore[arg-type]
+def test_a_detector_that_ignores_classes_is_refused() -> None:
+    with pytest.raises(ValueError, match="ConflictScore: .*MassTrees ignores classes"):
+        ConflictScore(MassTrees(classes=False))
+    for detector in (HalfSpaceTrees(), MassTrees()):
+        assert ConflictScore(detector).provides[0] == "conflict"
 
 
 def test_without_posteriors_there_is_no_bias_value() -> None:
-    mass = ConflictScore(HalfSpaceTrees(score="mass"))
+    mass = ConflictScore(MassTrees())
     assert mass.provides == ("conflict",)
-    with pytest.raises(ValueError, match="'end' requires the signal 'bias_group'"):
+    with pytest.raises(ValueError, match="'end' requires the signal 'bias_label'"):
         build(mass, EnD())
 
 
 def test_two_scorers_live_in_one_run() -> None:
     inputs, _, targets = features()
-    second = ConflictScore(
-        HalfSpaceTrees(score="mass", fold=16), "bottleneck", "density", name="density_score"
-    )
+    second = ConflictScore(MassTrees(fold=16), "bottleneck", "density", name="density_score")
     one = build(ConflictScore(), second, Reweight("density"))
     batch, _ = step(one, torch.arange(64), inputs, targets)
-    assert set(batch.signals) == {"conflict", "bias_group", "density"}
+    assert set(batch.signals) == {"conflict", "bias_label", "density"}
 
 
 def test_resample_gives_conflicting_samples_their_share() -> None:
     inputs, bias, targets = features()
     score = (bias != targets).float()
-    one = build(Known(score, bias), Resample(share=0.7, sharpness=60, momentum=0.0))
+    one = build(Known(score, bias), Resample(share=0.7, sharpness=60))
     for rows in shuffled():
         assert step(one, rows, inputs, targets)[0].rate.eq(1).all()
     one.end_epoch()
@@ -227,7 +224,6 @@ def test_end_adds_its_terms_at_the_bottleneck(variant: str) -> None:
     ("make", "message"),
     [
         (lambda: Resample(share=1.0), "share is 1.0, expected a number between 0 and 1"),
-        (lambda: Resample(momentum=1.0), "momentum is 1.0, expected 0 <= momentum < 1"),
         (lambda: Resample(warmup=0), "warmup is 0, expected at least 1 epoch"),
         (lambda: Reweight(limit=1.0), "limit is 1.0, expected a number above 1"),
         (

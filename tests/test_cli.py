@@ -23,6 +23,7 @@ from online_debias.cli.main import main
 from online_debias.cli.table import show
 from online_debias.runtime import checkpoint
 from online_debias.settings import parser
+from online_debias.settings.messages import classes_of
 from tests.own import Shapes
 
 SHAPES = ["--data", "tests.own.Shapes", "--batch_size", "40", "--epochs", "2"]
@@ -68,7 +69,7 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
         "conflicting_samples", "seconds_total", "seconds_training", "training_passes",
         "peak_memory_mb", "accuracy", "accuracy_unbiased", "accuracy_worst_group",
         "accuracy_aligned", "accuracy_conflicting",
-        "shortcut", "shortcut_evidence", "conflicting_share", "device", "versions", "commit",
+        "shortcut", "shortcut_evidence", "device", "versions", "commit",
     }  # fmt: skip
     assert results["method"] == "online" and results["oracle"] is False
     assert results["samples"] == 3 * 240 and results["training_passes"] == 1
@@ -80,7 +81,7 @@ def test_a_run_folder_holds_every_file(capsys: pytest.CaptureFixture[str]) -> No
     last = [r["value"] for r in rows if (r["split"], r["name"]) == ("test", "accuracy_unbiased")]
     assert float(last[-1]) == results["accuracy_unbiased"]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["method"] == "online" and len(config["callbacks"]) == 9
+    assert config["method"] == "online" and len(config["callbacks"]) == 6
     assert "online" in capsys.readouterr().out
 
 
@@ -170,6 +171,11 @@ def test_a_criterion_is_chosen_by_its_path() -> None:
     assert weights[0] != weights[1] == weights[2]
 
 
+def test_criteria_that_a_message_suggests_can_be_chosen() -> None:
+    for path in classes_of("criterion"):
+        assert callable(parser.parse(["--criterion", path])[0].criterion)
+
+
 @pytest.mark.parametrize("method", ["lff", "clusterfix", "end", "irene", "group-dro"])
 def test_a_method_is_one_word(method: str) -> None:
     assert train("--method", method, "--run", "a") == 0
@@ -209,7 +215,7 @@ BAD = {
     "module": (["--config", "module.yaml"], "there is no module 'mien'; check the import path"),
     "signal": (
         ["--config", "signal.yaml"],
-        "'resample' requires the signal 'conflict'.*ConflictScore",
+        "'resample' requires the signal 'conflict'.*ShortcutScore",
     ),
     "cycle": (["--config", "cycle.yaml"], "'ring' require each other's signals in a cycle"),
     "tap": (
@@ -319,8 +325,8 @@ def foreign(path: Path) -> None:
     [
         (cut, "last.pt is cut short or not a checkpoint"),
         (pickled, "last.pt holds pickled objects, which are not loaded"),
-        (other_recipe, "written with callbacks .*conflict_score.*this run has none"),
-        (foreign, "last.pt is not a checkpoint of format 3"),
+        (other_recipe, "written with callbacks .*shortcut_score.*this run has none"),
+        (foreign, "last.pt is not a checkpoint of format 4"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused(
@@ -440,6 +446,16 @@ def test_help_needs_no_torch() -> None:
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
 
 
+def test_a_data_set_has_its_own_defaults() -> None:
+    """Not those of the default one, where arguments have the same name."""
+    for settings, _ in (
+        parser.parse(["--data", "tests.own.Aligned"]),
+        parser.resolve({"data": {"class_path": "tests.own.Aligned"}}),
+    ):
+        assert settings.data.rho == 0.7
+    assert parser.parse([])[0].data.rho == 0.98
+
+
 def test_a_list_of_callbacks_stands_in_place_of_the_recipes(tmp_path: Path) -> None:
     """What an entry does not say is the class's default, not the recipe's at that place."""
     entry = {"class_path": "online_debias.callbacks.Augment"}
@@ -452,6 +468,6 @@ def test_a_list_of_callbacks_stands_in_place_of_the_recipes(tmp_path: Path) -> N
         assert settings.method == "online"
         assert [callback.least_rate for callback in settings.callbacks] == [0.0]
     recipe = parser.parse(["--method", "online"])[0].callbacks
-    assert len(recipe) == 9 and recipe[0].least_rate == 2.0
+    assert len(recipe) == 6 and recipe[0].least_rate == 2.0
     longer = parser.parse(["--method", "online", "--callbacks+", json.dumps(entry)])[0].callbacks
     assert [callback.least_rate for callback in (longer[0], longer[-1])] == [2.0, 0.0]

@@ -9,13 +9,13 @@ import pytest
 import torch
 import yaml
 
-from online_debias.callbacks.monitors import Detection
 from online_debias.settings import parser
 from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model
+from tests.conftest import make_trainer
 
 DETECTORS: dict[str, dict[str, Any]] = {
     "HalfSpaceTrees": {"fold": 64},
+    "MassTrees": {"fold": 20},
     "Centroid": {},
     "Mahalanobis": {"fold": 64, "shrinkage": 1e4},
     "VoronoiCells": {},
@@ -25,14 +25,6 @@ SCORERS: dict[str, dict[str, Any]] = {
     name: {"ConflictScore": {"detector": {"class_path": name, "init_args": settings}}}
     for name, settings in DETECTORS.items()
 } | {
-    "mass": {
-        "ConflictScore": {
-            "detector": {
-                "class_path": "HalfSpaceTrees",
-                "init_args": {"score": "mass", "fold": 20},
-            }
-        }
-    },
     "LossScore": {"LossScore": {}},
     "OfflineScore": {"OfflineScore": {}},
     "RiverScore": {"RiverScore": {"arguments": {"n_trees": 2, "height": 3, "window_size": 20}}},
@@ -42,16 +34,13 @@ SCORERS: dict[str, dict[str, Any]] = {
 ACTIONS = {"Reweight": {}, "Resample": {}, "Copies": {"threshold": 0.1}}
 
 
-def train(tmp_path: Path, callbacks: list[dict[str, Any]]) -> tuple[Trainer, Detection]:
+def train(tmp_path: Path, callbacks: list[dict[str, Any]]) -> Trainer:
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump({"callbacks": callbacks}))
     settings, _ = parser.parse(["--config", str(path)])
-    monitor = Detection()
-    trainer = Trainer(
-        make_model(), make_images(), settings.callbacks, [monitor], epochs=3, batch_size=48, lr=3e-3
-    )
+    trainer = make_trainer(settings.callbacks, epochs=3, batch_size=48, lr=3e-3)
     trainer.fit()
-    return trainer, monitor
+    return trainer
 
 
 def listed(**callbacks: dict[str, Any]) -> list[dict[str, Any]]:
@@ -60,7 +49,7 @@ def listed(**callbacks: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
-    return train(tmp_path_factory.mktemp("plain"), [])[0]
+    return train(tmp_path_factory.mktemp("plain"), [])
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -68,9 +57,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
 def test_any_detector_goes_with_any_action(
     scorer: str, action: str, tmp_path: Path, plain: Trainer
 ) -> None:
-    trainer, monitor = train(tmp_path, listed(**SCORERS[scorer], **{action: ACTIONS[action]}))
-    scores = monitor.scores
-    assert scores is not None and 0 <= scores.min() < scores.max() <= 1
+    trainer = train(tmp_path, listed(**SCORERS[scorer], **{action: ACTIONS[action]}))
+    scores = trainer.engine.run.samples.values("conflict")
+    assert 0 <= scores.min() < scores.max() <= 1
     pairs = zip(trainer.model.parameters(), plain.model.parameters(), strict=True)
     assert any(not torch.equal(ours, theirs) for ours, theirs in pairs)
 
@@ -82,15 +71,14 @@ def test_two_scorers_act_in_one_run_under_two_names(tmp_path: Path) -> None:
         Resample={},
         Reweight={"signal": "hard"},
     )
-    trainer, monitor = train(tmp_path, callbacks)
-    _, other = train(tmp_path, callbacks[:2])
+    trainer, other = train(tmp_path, callbacks), train(tmp_path, callbacks[:2])
     assert set(trainer.engine.run.tables) == {"resample"}
-    assert monitor.scores is not None and other.scores is not None
-    assert not torch.equal(monitor.scores, other.scores)  # the actions changed what is scored
-    hard = Detection(signal="hard")
-    again = Trainer(make_model(), make_images(), trainer.engine.callbacks, [hard], epochs=1)
-    assert {signal for c in again.engine.callbacks for signal in c.provides} == {
+    scores, alone = (one.engine.run.samples.values("conflict") for one in (trainer, other))
+    assert not torch.equal(scores, alone)  # the actions changed what is scored
+    hard = trainer.engine.run.samples.values("hard")
+    assert hard.isfinite().all() and not torch.equal(hard, scores)
+    assert {signal for c in trainer.engine.callbacks for signal in c.provides} == {
         "conflict",
-        "bias_group",
+        "bias_label",
         "hard",
     }

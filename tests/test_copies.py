@@ -304,14 +304,14 @@ class Mixes(Callback):
 
 
 def test_mixed_rows_are_neither_copied_nor_remembered() -> None:
-    engine, net = build(copies := Copies(), mixes := Mixes())
+    engine, net = build(Copies(), mixes := Mixes())
     step(engine, net)
-    remembered = copies.scores.values.clone()
+    remembered = engine.run.samples.values("conflict").clone()
     torch.testing.assert_close(remembered[:B], SCORE[:B])
     mixes.at_work = True
     batch, _ = step(engine, net)
     assert batch.factors["copies"][B:].sum() == 0
-    assert torch.equal(copies.scores.values[:B], remembered[:B])
+    assert torch.equal(engine.run.samples.values("conflict")[:B], remembered[:B])
     mixes.at_work = False
     batch, _ = step(engine, net)
     assert batch.factors["copies"][B:].sum() == 8  # of their rows' scores, not of copies' 0
@@ -319,6 +319,8 @@ def test_mixed_rows_are_neither_copied_nor_remembered() -> None:
 
 class Appends(Callback):
     """Appends other rows after `Copies`."""
+
+    input_turn = "append"
 
     def __init__(self) -> None:
         super().__init__("z")

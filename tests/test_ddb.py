@@ -19,8 +19,7 @@ from online_debias.functional.weights.loss_share import loss_share
 from online_debias.offline.ddb import ddb, synthetic
 from online_debias.offline.ddb.ddb import DDB
 from online_debias.runtime import scores_csv
-from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model
+from tests.conftest import make_model, make_trainer
 from tests.test_cli import SHAPES, here, refused  # noqa: F401  (a fixture)
 
 pytest.importorskip("diffusers")
@@ -48,7 +47,7 @@ def test_the_amplifier_is_frozen_and_weighs_by_both_losses(tmp_path: Path) -> No
     weights = make_model().state_dict()
     safetensors.torch.save_file(weights, tmp_path / "amplifier.safetensors")
     amplifier = BiasAmplifier(tmp_path / "amplifier.safetensors", lambda n: make_model())
-    trainer = Trainer(make_model(), make_images(), [amplifier], epochs=1, batch_size=48)
+    trainer = make_trainer([amplifier], epochs=1, batch_size=48)
     factors = []
     on_loss = amplifier.on_loss
 
@@ -78,7 +77,7 @@ def test_an_amplifier_that_cannot_be_loaded_is_one_sentence(
     if content:
         (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        Trainer(make_model(), make_images(), [BiasAmplifier(tmp_path / "a.safetensors")])
+        make_trainer([BiasAmplifier(tmp_path / "a.safetensors")])
 
 
 @pytest.mark.parametrize(
@@ -142,8 +141,8 @@ def test_both_recipes_share_one_diffusion_model_and_each_pays_for_it(
     found = scores_csv.read(Path("one/scores.csv"))
     flagged = found.score > 0.5
     assert 0 < int(flagged.sum()) < 120
-    assert torch.equal(found.bias_group[~flagged], found.targets[~flagged])
-    assert bool((found.bias_group[flagged] != found.targets[flagged]).all())
+    assert torch.equal(found.bias_label[~flagged], found.targets[~flagged])
+    assert bool((found.bias_label[flagged] != found.targets[flagged]).all())
 
     # A run that was stopped before its last training ends with the same weights.
     before = weights("two")

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from online_debias.engine import Batch, Rounds, Run
+from online_debias.engine import Batch, RoundSampler, Run
 from online_debias.runtime import distributed
 from online_debias.runtime.batch_norm import RanksBatchNorm, over_ranks
 
@@ -23,7 +23,7 @@ N = 11
 def drawn() -> list[int]:
     run = Run(N, 2, torch.device("cpu"), seed=0, record=lambda name, value: None)
     run.resample("a", None, torch.rand(N, generator=torch.Generator().manual_seed(0)) + 0.1)
-    return list(Rounds(run))
+    return list(RoundSampler(run))
 
 
 def images() -> Tensor:

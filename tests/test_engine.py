@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import sys
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,19 +13,21 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from online_debias.callbacks import BiasProbe, ConflictScore, EnD, Resample, Reweight
+from online_debias.callbacks import BiasProbe, ConflictScore, EnD, Resample, Reweight, ShortcutScore
 from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
 from online_debias.engine import Batch, Callback, Engine, Event, Indexed, Monitor, Run
+from online_debias.engine import engine as engine_module
+from online_debias.engine.callback import InputTurn
 from online_debias.errors import ConfigError, NonFiniteLossError
-from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model, make_recipe
+from tests.conftest import make_images, make_model, make_recipe, make_trainer
+from tests.orders import shuffled
 
 
 def train(
     callbacks: list[Callback], images: Images, monitors: list[Monitor] | None = None
 ) -> nn.Module:
-    trainer = Trainer(make_model(), images, callbacks, monitors or [], epochs=3, batch_size=32)
+    trainer = make_trainer(callbacks, images, monitors=monitors or [], epochs=3, batch_size=32)
     trainer.fit()
     return trainer.model
 
@@ -34,26 +37,40 @@ def assert_equal(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(a, b), name
 
 
-def differs(one: nn.Module, other: nn.Module) -> bool:
-    pairs = zip(one.parameters(), other.parameters(), strict=True)
-    return any(not torch.equal(a, b) for a, b in pairs)
+def distance(one: nn.Module, other: nn.Module) -> float:
+    """How far apart weights are, relative to their length."""
+    ours, theirs = (
+        torch.cat([p.detach().flatten() for p in model.parameters()]) for model in (one, other)
+    )
+    return float((ours - theirs).norm() / theirs.norm())
 
 
-def test_every_order_of_the_recipe_trains_the_same_weights(images: Images) -> None:
-    first = train(make_recipe(), images)
-    assert differs(first, train([], images))
-    orders = list(itertools.permutations(range(len(make_recipe()))))
-    for order in orders[1::31]:  # a few from everywhere, the reverse too
-        callbacks = make_recipe()
-        assert_equal(first, train([callbacks[i] for i in order], images))
+@pytest.mark.parametrize("seed", range(4))
+def test_contributions_of_the_recipe_commute(
+    images: Images, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever order the engine had chosen; autograd then rounds differently."""
+    expected = train(make_recipe(), images)
+    monkeypatch.setattr(engine_module, "in_order", partial(shuffled, seed=seed))
+    found = train(make_recipe(), images)
+    for (name, a), b in zip(
+        expected.state_dict().items(), found.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_list_of_callbacks_has_no_order(images: Images) -> None:
+    assert_equal(train(make_recipe(), images), train(make_recipe()[::-1], images))
 
 
 def test_every_callback_of_the_recipe_changes_the_weights(images: Images) -> None:
     full = train(make_recipe(), images)
-    for left_out in range(1, len(make_recipe())):
-        rest = [callback for i, callback in enumerate(make_recipe()) if i != left_out]
-        assert differs(full, train(rest, images))
-    assert differs(train([make_recipe()[0], Reweight()], images), train([], images))
+    for left_out in make_recipe():
+        if not isinstance(left_out, ShortcutScore):  # which the others require
+            rest = [callback for callback in make_recipe() if callback.name != left_out.name]
+            assert distance(full, train(rest, images)) > 1e-3, left_out.name
+    (score,) = (callback for callback in make_recipe() if isinstance(callback, ShortcutScore))
+    assert distance(train([score, Reweight()], images), train([], images)) > 1e-3
 
 
 def test_shuffled_annotations_change_no_weight(images: Images) -> None:
@@ -80,10 +97,15 @@ def test_a_failing_monitor_is_reported_and_training_goes_on(images: Images) -> N
 
 
 def test_a_plain_loop_over_the_calls_equals_the_trainer(images: Images) -> None:
-    trainer = Trainer(
-        make_model(), images, make_recipe(), epochs=3, batch_size=40, schedule="constant", lr=1e-2,
+    trainer = make_trainer(
+        make_recipe(),
+        images,
+        epochs=3,
+        batch_size=40,
+        schedule="constant",
+        lr=1e-2,
         channels_last=False,
-    )  # fmt: skip
+    )
     trainer.fit()
     model = make_model()
     engine = Engine(model, make_recipe(), n_samples=len(images), n_classes=3)
@@ -112,7 +134,7 @@ class Publishes(Callback):
 @pytest.mark.parametrize(
     ("callbacks", "message"),
     [
-        ([Resample()], "'resample' requires the signal 'conflict'.*add ConflictScore"),
+        ([Resample()], "'resample' requires the signal 'conflict'.*add ShortcutScore"),
         ([Publishes("a", "s")], "'a' requires the signal 's'.*in its `provides`"),
         ([Publishes("a", "s", "t"), Publishes("b", "t", "s")], "'a', 'b'.*in a cycle"),
         ([Publishes("a", "", "s"), Publishes("b", "", "s")], "'a' and 'b' both provide"),
@@ -127,37 +149,41 @@ def test_wiring_that_cannot_work_is_refused_at_construction(
         Engine(make_model(), callbacks, n_samples=8, n_classes=3)
 
 
-class Refines(Callback):
-    def __init__(self, name: str, refines: str, requires: str = "") -> None:
+class Turn(Callback):
+    def __init__(self, name: str, turn: InputTurn, done: list[str]) -> None:
         super().__init__(name)
-        self.refines, self.requires = tuple(refines.split()), tuple(requires.split())
+        self.input_turn, self.done = turn, done
+
+    def on_batch(self, batch: Batch) -> None:
+        self.done.append(self.name)
 
 
-def test_those_who_refine_a_signal_run_between_its_provider_and_its_readers() -> None:
-    readers = [Publishes("a", "s"), Publishes("b", "t")]
-    callbacks = [*readers, Refines("y", "s"), Refines("x", "s t"), Publishes("z", "", "s t")]
-    for listed in (callbacks, callbacks[::-1]):
-        engine = Engine(make_model(), listed, n_samples=8, n_classes=3)
-        assert [callback.name for callback in engine.callbacks] == ["z", "x", "b", "y", "a"]
-    with pytest.raises(ValueError, match="'x' requires the signal 's'.*in its `provides`"):
-        Engine(make_model(), [Refines("x", "s")], n_samples=8, n_classes=3)
-    with pytest.raises(ValueError, match="'x', 'y'.*in a cycle"):
-        cycle = [Refines("x", "s", "t"), Refines("y", "t", "s"), Publishes("z", "", "s t")]
-        Engine(make_model(), cycle, n_samples=8, n_classes=3)
+def test_inputs_are_varied_then_appended_then_mixed_whatever_the_names() -> None:
+    done: list[str] = []
+    turns: list[Callback] = [Turn("a", "mix", done), Turn("b", "append", done)]
+    turns += [Turn("d", "vary", done), Turn("c", "vary", done)]
+    engine = Engine(make_model(), turns, n_samples=8, n_classes=3)
+    engine.start_step(torch.arange(8), torch.zeros(8, 3, 12, 12), torch.arange(8) % 3)
+    assert done == ["c", "d", "b", "a"]  # names decide among those of one turn only
 
 
-def test_a_signal_is_withheld_then_replaced_then_refined() -> None:
-    first, second, third = (Publishes(name) for name in "cba")
-    first.withholds, second.replaces, third.refines = ("s",), ("s",), ("s",)
-    callbacks = [Publishes("0", "s"), third, second, first, Publishes("z", "", "s")]
-    for listed in (callbacks, callbacks[::-1]):
-        engine = Engine(make_model(), listed, n_samples=8, n_classes=3)
-        assert [callback.name for callback in engine.callbacks] == ["z", "c", "b", "a", "0"]
-    for tie in ("withholds", "replaces"):
-        lonely = Publishes("a")
-        setattr(lonely, tie, ("s",))
-        with pytest.raises(ValueError, match="'a' requires the signal 's'"):
-            Engine(make_model(), [lonely], n_samples=8, n_classes=3)
+def test_monitors_of_one_class_keep_their_own_state() -> None:
+    class Counts(Monitor):
+        def __init__(self, n: int) -> None:
+            self.n = n
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"n": self.n}
+
+        def load_state_dict(self, state: Mapping[str, Any]) -> None:
+            self.n = state["n"]
+
+    state = Engine(
+        make_model(), monitors=[Counts(1), Counts(2)], n_samples=8, n_classes=3
+    ).state_dict()
+    monitors = [Counts(0), Counts(0)]
+    Engine(make_model(), monitors=monitors, n_samples=8, n_classes=3).load_state_dict(state)
+    assert [monitor.n for monitor in monitors] == [1, 2]
 
 
 def test_features_are_read_only_while_a_callback_wants_them() -> None:
@@ -187,13 +213,13 @@ class Oracle(Callback):
 
 def test_annotations_reach_only_callbacks_that_say_so(images: Images) -> None:
     oracle, blind = Oracle(), Publishes("blind")
-    trainer = Trainer(make_model(), images, [oracle, blind], epochs=1, batch_size=32)
+    trainer = make_trainer([oracle, blind], images, epochs=1, batch_size=32)
     assert trainer.engine.oracle and blind.bias is None
     trainer.fit()
     assert len(oracle.seen) == 32
     without = Images(images.images, images.targets, None, images.classes)
     with pytest.raises(ValueError, match="'oracle' reads bias labels, but the data has none"):
-        Trainer(make_model(), without, [Oracle()], epochs=1, batch_size=32)
+        make_trainer([Oracle()], without, epochs=1, batch_size=32)
 
 
 def test_an_error_in_an_own_callback_says_where(images: Images) -> None:
@@ -230,7 +256,7 @@ def test_a_loss_that_is_not_finite_names_step_and_callback(images: Images) -> No
     with pytest.raises(NonFiniteLossError, match="step 5.*loss term of callback 'explodes'"):
         train([Explodes()], images)
     with pytest.raises(NonFiniteLossError, match=r"in step \d+: .*lower learning rate"):
-        trainer = Trainer(make_model(), images, epochs=3, batch_size=32, lr=1e30)
+        trainer = make_trainer(images=images, epochs=3, batch_size=32, lr=1e30)
         trainer.fit()
 
 
@@ -246,7 +272,7 @@ def test_events_come_in_the_documented_order(images: Images) -> None:
             seen.append(name)
 
         setattr(Listener, event.value, hook)
-    trainer = Trainer(make_model(), images, [Listener()], epochs=2, batch_size=120)
+    trainer = make_trainer([Listener()], images, epochs=2, batch_size=120)
     trainer.fit()
     step = ["on_batch", "on_features", "on_loss", "on_step_end"]
     epoch = ["on_epoch_start", *step, *step, "on_epoch_end"]
@@ -286,13 +312,13 @@ def test_a_callback_may_stop_the_run(images: Images) -> None:
         def on_epoch_end(self, run: Run) -> None:
             run.stop("enough")
 
-    trainer = Trainer(make_model(), images, [Stops()], epochs=5, batch_size=32)
+    trainer = make_trainer([Stops()], images, epochs=5, batch_size=32)
     trainer.fit()
     assert trainer.engine.run.epoch == 1
 
 
 def test_end_alone_reads_the_bottleneck(images: Images) -> None:
-    trainer = Trainer(make_model(), images, [ConflictScore(), EnD()], epochs=1, batch_size=32)
+    trainer = make_trainer([ConflictScore(), EnD()], images, epochs=1, batch_size=32)
     assert trainer.engine.taps.names == ["bottleneck", "shallow"]
 
 
@@ -315,8 +341,8 @@ def test_the_criterion_sees_shifted_logits_and_nobody_else_does() -> None:
 def test_layers_made_in_setup_are_those_of_the_seed_and_the_name() -> None:
     class Head(Callback):
         def setup(self, run: Run) -> None:
-            self.layer = nn.Linear(2, run.values_of("bias_group"))
-            run.n_values["bias_group"] = 7
+            self.layer = nn.Linear(2, run.values_of("bias_label"))
+            run.n_values["bias_label"] = 7
 
     def made(*names: str, seed: int = 0) -> list[torch.Tensor]:
         model, heads = make_model(), [Head(name) for name in names]

@@ -133,7 +133,7 @@ def net(family: str) -> nn.Module:
 @pytest.mark.parametrize("family", NETWORKS)
 def test_a_family_trains_with_callbacks_at_its_taps(family: str, net: nn.Module) -> None:
     _, side, *widths = NETWORKS[family]
-    probe = BiasProbe(group_signal=None, signal=None)  # asks how wide the shallow tap is
+    probe = BiasProbe(label_signal=None, signal=None)  # asks how wide the shallow tap is
     callbacks = [ConflictScore(), probe, EnD(alpha=0.1, beta=1.0)]
     engine = Engine(net, callbacks, n_samples=8, n_classes=3)
     images, targets = torch.rand(8, 3, side, side) - 0.5, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])

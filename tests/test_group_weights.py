@@ -18,7 +18,6 @@ from online_debias.functional.weights.group_dro import (
     group_sizes,
     row_factors,
 )
-from tests.no_sync import NoSync
 
 N, B, CLASSES, VALUES = 96, 32, 2, 3
 GROUPS = CLASSES * VALUES
@@ -113,20 +112,20 @@ def test_balanced_rates_of_nobody_are_even() -> None:
 class Groups(Callback):
     """Publishes chosen bias values, and marks chosen rows as mixed."""
 
-    provides = ("bias_group",)
+    provides = ("bias_label",)
 
     def __init__(self, bias: Tensor, mixed: Tensor) -> None:
         super().__init__()
         self.chosen, self.mixed = bias, mixed
 
     def setup(self, run: Run) -> None:
-        run.n_values["bias_group"] = VALUES
+        run.n_values["bias_label"] = VALUES
 
     def on_batch(self, batch: Batch) -> None:
         batch.mixed = self.mixed[batch.index]
 
     def on_features(self, batch: Batch) -> None:
-        batch.publish("bias_group", self.chosen[batch.index])
+        batch.publish("bias_label", self.chosen[batch.index])
 
 
 TARGETS = torch.arange(N) % CLASSES
@@ -181,7 +180,7 @@ def test_mixed_rows_are_weighed_like_their_group_and_change_no_share() -> None:
         torch.testing.assert_close(
             batch.weights[own], (B * share[g] / own.sum()).expand(int(own.sum()))
         )
-    known = ~callback.groups.values.isnan()
+    known = ~engine.run.samples.values("bias_label").isnan()
     assert known[:B].tolist() == keep.tolist() and not known[B:].any()
 
 
@@ -237,12 +236,6 @@ def test_values_out_of_range_count_as_the_nearest() -> None:
     for callback, bias in ((one, outside), (other, BIAS)):
         step(*build(callback, bias=bias), torch.arange(B))
     torch.testing.assert_close(one.state_dict(), other.state_dict(), rtol=0, atol=0, equal_nan=True)
-
-
-def test_no_step_waits_for_the_device() -> None:
-    engine, net = build(GroupWeights(adjustment=1.0))
-    with NoSync():
-        step(engine, net, torch.arange(B))
 
 
 def test_it_serves_the_group_that_fares_worst() -> None:

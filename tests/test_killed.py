@@ -18,7 +18,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.callbacks.monitors import Detection
 from online_debias.engine import Batch, Monitor, Run
 from online_debias.runtime import checkpoint
 from online_debias.training.trainer import Trainer
@@ -35,8 +34,7 @@ SAVED = [(0, 0, False), (2, 0, True), (4, 0, True), (6, 0, True), (6, 1, False)]
 
 def short_run(folder: Path | None, *monitors: Monitor) -> Trainer:
     """Three epochs of six steps, with a checkpoint every two steps."""
-    watching = [Detection(), *monitors]
-    return trainer(make_images(), folder, monitors=watching, save_every=2, epochs=EPOCHS)
+    return trainer(make_images(), folder, monitors=monitors, save_every=2, epochs=EPOCHS)
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,6 @@ from online_debias.functional.logits.glcm import co_occurrence
 from online_debias.functional.logits.learned_mixin import mixin, softmax_entropy
 from online_debias.functional.logits.logit_correction import correction, joint_mass
 from online_debias.functional.logits.projection import project_out
-from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model
-from tests.no_sync import NoSync
 
 N, CLASSES = 40, 3
 
@@ -405,19 +402,6 @@ def test_hex_shows_the_criterion_what_texture_cannot_predict() -> None:
 # All of them.
 
 ALL: list[Callable[[], Callback]] = [LogitCorrection, RUBi, LearnedMixin, HEX]
-
-
-@pytest.mark.parametrize("make", ALL)
-def test_no_step_waits_for_the_device(make: Callable[[], Callback]) -> None:
-    callback = make()
-    images = make_images()
-    callbacks: list[Callback] = [callback]
-    if callback.requires:
-        callbacks.append(Table(len(images)))
-    trainer = Trainer(make_model(), images, callbacks, batch_size=48, log_every=10**6)
-    with NoSync():
-        for batch in trainer.loader:
-            trainer._step(*batch)
 
 
 class Table(Biased):

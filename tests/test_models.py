@@ -18,6 +18,7 @@ from online_debias.errors import ConfigError
 from online_debias.models import Imported, SimpleConvNet, SmallConvNet, Torchvision
 from online_debias.runtime.torchvision_compat import import_torchvision
 from online_debias.settings import parser
+from online_debias.training.settings import TrainingSettings
 from online_debias.training.trainer import Trainer
 from tests.conftest import make_images
 
@@ -417,7 +418,9 @@ def test_only_the_head_trains_and_the_rest_keeps_its_statistics() -> None:
     made = Imported(3, NET, head="head", trainable="head")
     assert made.train() is made and not made.net.stage1.training
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    Trainer(made, make_images(), epochs=1, batch_size=60, weight_decay=0.1).fit()
+    Trainer(
+        made, make_images(), settings=TrainingSettings(epochs=1, batch_size=60, weight_decay=0.1)
+    ).fit()
     changed = [n for n, value in made.state_dict().items() if not torch.equal(value, before[n])]
     assert changed == ["net.head.weight"]
     full = Imported(3, NET, head="head").train()

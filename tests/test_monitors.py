@@ -29,14 +29,14 @@ N, BATCH = 40, 10
 class Toy(Callback):
     """Publishes scores that change with the epoch, marks a row as mixed, weighs by the score."""
 
-    provides = ("conflict", "bias_group")
+    provides = ("conflict", "bias_label")
 
     def on_batch(self, batch: Batch) -> None:
         batch.mixed = torch.arange(len(batch)) == 0
 
     def on_features(self, batch: Batch) -> None:
         batch.publish("conflict", torch.frac(batch.index * 0.37 + 0.11 * batch.epoch))
-        batch.publish("bias_group", batch.index % 3)
+        batch.publish("bias_label", batch.index % 3)
 
     def on_loss(self, batch: Batch) -> None:
         batch.reweight(self.name, 1 + batch.signals["conflict"])
@@ -135,11 +135,11 @@ def test_detection_measures_the_moving_averages_of_unmixed_rows():
     memory = averages(spy.steps)
     assert 0 < len(memory) < N  # rows that were mixed in both epochs were never seen
     expected = torch.tensor([memory.get(i, math.nan) for i in range(N)])
-    torch.testing.assert_close(monitor.scores, expected, equal_nan=True)
+    samples = fit.engine.run.samples
+    torch.testing.assert_close(samples.values("conflict"), expected, equal_nan=True)
     truth = [bool(fit.images.conflicting[i]) for i in memory]
     found = list(memory.values())
     auroc, precision = roc_auc_score(truth, found), average_precision_score(truth, found)
-    assert monitor.quality == pytest.approx({"auroc": auroc, "average_precision": precision})
     assert spy.values("detect/auroc")[-1] == pytest.approx(auroc)
     assert spy.values("detect/average_precision")[-1] == pytest.approx(precision)
     share = sum(score > 0.5 for score in found) / len(found)
@@ -147,7 +147,8 @@ def test_detection_measures_the_moving_averages_of_unmixed_rows():
     assert monitor.conflicting.tolist() == [
         i in memory and bool(fit.images.conflicting[i]) for i in range(N)
     ]
-    assert monitor.groups.tolist() == [i % 3 if i in memory else -1 for i in range(N)]
+    labels = samples.values("bias_label").nan_to_num(-1).tolist()
+    assert labels == [i % 3 if i in memory else -1 for i in range(N)]
 
 
 def test_detection_records_pseudo_group_accuracies_of_the_epoch():
@@ -182,7 +183,7 @@ def test_detection_without_annotations_records_what_needs_none():
     names = {scalar.name for scalar in spy.scalars}
     assert {"detect/share_flagged", "train/accuracy_pseudo_aligned"} <= names
     assert not names & {"detect/auroc", "weights/share_conflicting"}
-    assert monitor.quality == {} and monitor.conflicting is None
+    assert monitor.conflicting is None
 
 
 def test_detection_skips_a_side_without_rows():
@@ -199,58 +200,58 @@ def test_detection_skips_a_side_without_rows():
 
 
 def test_detection_measures_nothing_where_no_score_is_published():
-    monitor, spy = Detection(), Spy()
-    Fit(monitor, spy, callbacks=[]).epochs(1).end()
-    assert monitor.scores is None and monitor.groups is None and monitor.noise is None
+    spy = Spy()
+    fit = Fit(Detection(), spy, callbacks=[]).epochs(1)
+    fit.end()
+    assert not {"conflict", "bias_label", "noise"} & {*fit.engine.state_dict()["samples"]["scores"]}
     assert not any(s.name.startswith("detect/") or "pseudo" in s.name for s in spy.scalars)
 
 
 @pytest.mark.parametrize("callbacks", [[], None], ids=["no score", "scores"])
-def test_detection_remembers_losses_of_unmixed_rows_and_counts_all_rows(callbacks):
-    monitor, spy = Detection(), Spy()
-    Fit(monitor, spy, callbacks=callbacks).epochs(2)
+def test_losses_of_unmixed_rows_are_remembered_and_all_rows_counted(callbacks):
+    spy = Spy()
+    samples = Fit(spy, callbacks=callbacks).epochs(2).engine.run.samples
     losses, drawn = [math.nan] * N, [0] * N
     for batch, _ in spy.steps:
         for row, index in enumerate(batch.index.tolist()):
             drawn[index] += 1
             if not batch.mixed[row]:
                 losses[index] = -float(batch.logits[row].log_softmax(0)[batch.targets[row]])
-    torch.testing.assert_close(monitor.losses, torch.tensor(losses), equal_nan=True)
-    assert monitor.losses.isnan().any() == (callbacks is None)
-    assert monitor.drawn.tolist() == drawn == [2] * N
+    torch.testing.assert_close(samples.losses, torch.tensor(losses), equal_nan=True)
+    assert samples.losses.isnan().any() == (callbacks is None)
+    assert samples.drawn.tolist() == drawn == [2] * N
 
 
 class Noisy(Toy):
-    """Says also of every row how likely its label is wrong, and retracts the likely ones."""
+    """Says also of every row how likely its label is wrong."""
 
-    provides = ("conflict", "bias_group", "noise")
+    provides = ("conflict", "bias_label", "noise")
 
     def on_features(self, batch: Batch) -> None:
         super().on_features(batch)
         batch.publish("noise", torch.frac(batch.index * 0.613 + 0.2 * batch.epoch))
-        batch.retract("conflict", batch.signals["noise"] > 0.5)
 
 
-def test_detection_remembers_the_latest_noise_and_takes_retracted_scores_for_0():
-    monitor, spy = Detection(momentum=0), Spy()
-    Fit(monitor, spy, callbacks=[Noisy()]).epochs(2)
-    noise, scores = [math.nan] * N, [math.nan] * N
-    for batch, _ in spy.steps:
-        for row, index in enumerate(batch.index.tolist()):
-            if not batch.mixed[row]:
-                noise[index] = (index * 0.613 + 0.2 * batch.epoch) % 1
-                conflict = (index * 0.37 + 0.11 * batch.epoch) % 1
-                scores[index] = 0 if noise[index] > 0.5 else conflict
-    torch.testing.assert_close(monitor.noise, torch.tensor(noise), equal_nan=True)
-    torch.testing.assert_close(monitor.scores, torch.tensor(scores), equal_nan=True)
-    assert 0 < sum(score == 0 for score in scores) < N
+def test_what_noise_flags_counts_as_aligned():
+    spy = Spy()
+    fit = Fit(Detection(), spy, callbacks=[Noisy()]).epochs(2)
+    samples = fit.engine.run.samples
+    flagged = samples.values("noise") > 0.5
+    expected = torch.where(flagged, 0.0, samples.values("conflict"))
+    known = expected[~expected.isnan()]
+    assert 0 < int(flagged.sum()) < N and (samples.values("conflict")[flagged] > 0.5).any()
+    assert spy.values("detect/share_flagged")[-1] == pytest.approx((known > 0.5).float().mean())
+    truth = fit.images.conflicting[~expected.isnan()]
+    assert spy.values("detect/auroc")[-1] == pytest.approx(roc_auc_score(truth, known))
 
 
 def test_detection_begins_a_new_fit_with_nothing():
     monitor = Detection()
     Fit(monitor).epochs(2)
-    Fit(monitor).epochs(1)
-    assert monitor.drawn.tolist() == [1] * N
+    seen = Fit(monitor).epochs(1).engine.run.samples.values("conflict")
+    fresh = Detection()
+    Fit(fresh).epochs(1)
+    assert seen.isnan().any() and torch.equal(monitor.conflicting, fresh.conflicting)
 
 
 def test_detection_resumed_in_the_middle_of_an_epoch_reports_the_same(tmp_path):
@@ -271,24 +272,18 @@ def test_detection_resumed_in_the_middle_of_an_epoch_reports_the_same(tmp_path):
     for name in names:
         assert len(resumed.values(name)) == 1
         assert resumed.values(name)[0] == spy.values(name)[-1], name
-    for name in ("scores", "groups", "losses", "noise", "drawn", "conflicting"):
-        values = [getattr(fit.engine.monitors[0], name) for fit in (whole, rest)]
-        torch.testing.assert_close(*values, rtol=0, atol=0, equal_nan=True)
-    assert whole.engine.monitors[0].drawn.tolist() == [2] * N
+    ours, theirs = (fit.engine.state_dict()["samples"] for fit in (whole, rest))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(*(fit.engine.monitors[0].conflicting for fit in (whole, rest)))
 
 
-def test_detection_refuses_the_memory_of_other_data(tmp_path):
+def test_the_memory_of_other_data_is_refused():
     whole = Fit(Detection()).epochs(1)
-    state = whole.engine.state_dict()
     other = Engine(whole.model, [Toy()], [Detection()], n_samples=N + 1, n_classes=2)
-    other.load_state_dict(state)
-    with pytest.warns(RuntimeWarning, match="remembers scores of 40 samples.* has 41"):
-        other.start_step(torch.arange(2), torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))
-
-
-def test_detection_refuses_a_momentum_of_one():
-    with pytest.raises(ValueError, match="momentum is 1"):
-        Detection(momentum=1)
+    with pytest.raises(
+        ValueError, match="is of 40 training samples.* has 41; resume with the same"
+    ):
+        other.load_state_dict(whole.engine.state_dict())
 
 
 # MetricsCSV

@@ -14,8 +14,7 @@ from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
 from online_debias.engine import Batch, Callback
 from online_debias.errors import ConfigError
-from online_debias.training.trainer import Trainer
-from tests.conftest import make_model, make_recipe
+from tests.conftest import make_recipe, make_trainer
 from tests.no_sync import NoSync
 
 
@@ -42,10 +41,15 @@ def test_the_mode_catches(sync: Callable[[Tensor], object]) -> None:
 def test_a_step_has_none(
     images: Images, callbacks: Callable[[], list[Callback]], precision: Any
 ) -> None:
-    trainer = Trainer(
-        make_model(), images, callbacks(), [Detection()], epochs=3, batch_size=40,
-        precision=precision, log_every=10**6,
-    )  # fmt: skip
+    trainer = make_trainer(
+        callbacks(),
+        images,
+        monitors=[Detection()],
+        epochs=3,
+        batch_size=40,
+        precision=precision,
+        log_every=10**6,
+    )
     steps = []
     step = trainer._step
 
@@ -65,6 +69,6 @@ def test_a_callback_that_waits_is_found(images: Images) -> None:
             assert batch.losses is not None
             self.largest = float(batch.losses.max())
 
-    trainer = Trainer(make_model(), images, [Waits()], epochs=1, batch_size=40)
+    trainer = make_trainer([Waits()], images, epochs=1, batch_size=40)
     with NoSync(), pytest.raises(ConfigError, match="_local_scalar_dense"):
         trainer._step(*next(iter(trainer.loader)))

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 from online_debias.callbacks import EnD, Information
 from online_debias.cli.train import train
 from online_debias.data import Images, Source
-from online_debias.engine import Batch, Callback, Rounds, Run
+from online_debias.engine import Batch, Callback, RoundSampler, Run
 from online_debias.errors import ConfigError
 from online_debias.functional.scores.voronoi_mining import alignment_weights
+from online_debias.functional.weights.k_means import k_means
 from online_debias.models import SmallConvNet
 from online_debias.offline.dfr import DFR, balanced, groups, halves, last_linear, sparse_regression
 from online_debias.offline.jtt import JTT
 from online_debias.offline.two_step import bottleneck
-from online_debias.offline.u_end import UEnD, composition_score, kmeans
+from online_debias.offline.u_end import UEnD, composition_score
 from online_debias.offline.voronoi import ConflictingInformation, Voronoi
-from online_debias.runs.pipeline import Fitted, Job, Pipeline, Settings
+from online_debias.runs.pipeline import Pipeline, PipelineResult, Settings, TrainingJob
 from online_debias.runtime import scores_csv
 from online_debias.training.evaluation import predict
 from online_debias.training.trainer import Trainer
@@ -72,10 +73,10 @@ def make_job(
     source: Source | None = None,
     resume: bool = False,
     **more: Any,
-) -> Job:
+) -> TrainingJob:
     chosen: dict[str, Any] = {"epochs": 3, "batch_size": 20, "device": "cpu", "model": small}
     settings = Settings(source or Shapes(), pipeline=pipeline, **{**chosen, **more})
-    return Job(settings, folder, "", lambda *_: [], resume)
+    return TrainingJob(settings, folder, "", resume)
 
 
 PIPELINES: dict[str, tuple[Callable[[], Pipeline], Callable[[], list[Callback]]]] = {
@@ -88,13 +89,15 @@ every = pytest.mark.parametrize("name", PIPELINES)
 unsupervised = pytest.mark.parametrize("name", [name for name in PIPELINES if name != "dfr"])
 
 
-def fit(name: str, folder: Path, source: Source | None = None, resume: bool = False) -> Fitted:
+def fit(
+    name: str, folder: Path, source: Source | None = None, resume: bool = False
+) -> PipelineResult:
     pipeline, callbacks = PIPELINES[name]
     job = make_job(folder, pipeline(), source, resume, callbacks=callbacks())
     return job.settings.pipeline.fit(job)
 
 
-def weights(fitted: Fitted) -> dict[str, Tensor]:
+def weights(fitted: PipelineResult) -> dict[str, Tensor]:
     return fitted.trainers[-1].model.state_dict()
 
 
@@ -199,7 +202,7 @@ def test_jtt_draws_the_errors_of_the_first_model_as_often_as_it_says(tmp_path: P
     assert torch.allclose(rate[wrong] / rate[~wrong].mean(), torch.tensor(10.0))
     assert last.samples_seen == 3 * 240
     found = scores_csv.read(tmp_path / "scores.csv")
-    assert torch.equal(found.score > 0.5, wrong) and torch.equal(found.bias_group, predictions)
+    assert torch.equal(found.score > 0.5, wrong) and torch.equal(found.bias_label, predictions)
 
 
 # Voronoi.
@@ -249,7 +252,7 @@ def test_voronoi_takes_the_epoch_of_the_largest_distance(tmp_path: Path) -> None
     found = scores_csv.read(tmp_path / "own" / "scores.csv")
     assert 5 < len(bias) < 200
     for i, target in enumerate(found.targets.tolist()):
-        assert int(found.bias_group[i]) == bias.get(i, target)
+        assert int(found.bias_label[i]) == bias.get(i, target)
         assert (float(found.score[i]) > 0.5) is (i in bias)
         if i in bias:
             expected = max(0.5001, 0.5 + 0.5 * far[i] / (1 + far[i]))
@@ -260,21 +263,21 @@ def test_voronoi_does_not_flag_samples_that_were_never_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(tmp_path, Voronoi(), batch_size=32, epochs=2)
-    draw = Rounds.indices
+    draw = RoundSampler.indices
     # 16 of 240 samples are left out, the same in both epochs.
-    monkeypatch.setattr(Rounds, "indices", lambda rounds: draw(rounds).sort().values)
+    monkeypatch.setattr(RoundSampler, "indices", lambda rounds: draw(rounds).sort().values)
     job.settings.pipeline.fit(job)
     found = scores_csv.read(tmp_path / "scores.csv")
     assert (found.score[:224] > 0.5).any()
     assert found.score[224:].eq(0).all()
-    assert torch.equal(found.bias_group[224:], found.targets[224:])
+    assert torch.equal(found.bias_label[224:], found.targets[224:])
     assert found.targets[224:].ne(0).any()
 
 
 def test_voronoi_weighs_samples_by_the_share_of_their_class(tmp_path: Path) -> None:
     by_target = fit("voronoi", tmp_path / "a")
     found = scores_csv.read(tmp_path / "a" / "scores.csv")
-    expected = alignment_weights(found.targets, found.bias_group, 3)
+    expected = alignment_weights(found.targets, found.bias_label, 3)
     assert expected.unique().numel() > 3
     callbacks = {c.name: c for c in by_target.trainers[-1].engine.callbacks}
     assert torch.equal(callbacks["alignment_weights"].get_buffer("weights"), expected)
@@ -308,7 +311,7 @@ def test_voronoi_flags_nobody_where_nobody_is_misclassified(tmp_path: Path) -> N
     job = make_job(tmp_path, Voronoi(), Written(), model=Sure, lr=1e-6)
     job.settings.pipeline.fit(job)
     found = scores_csv.read(tmp_path / "scores.csv")
-    assert found.score.eq(0).all() and torch.equal(found.bias_group, found.targets)
+    assert found.score.eq(0).all() and torch.equal(found.bias_label, found.targets)
 
 
 def test_voronoi_needs_an_epoch_after_the_warm_up(tmp_path: Path) -> None:
@@ -328,7 +331,7 @@ def test_only_conflicting_rows_give_information_away() -> None:
         batch = Batch(0, 0, index, features, index % 3, torch.ones(8), torch.zeros(8).bool())
         batch.features = {"bottleneck": features}
         batch.publish("conflict", flags)
-        batch.publish("bias_group", torch.arange(8) % 3)
+        batch.publish("bias_label", torch.arange(8) % 3)
         kind.on_loss(batch)
         term, head = batch.terms[kind.name], batch.terms[f"{kind.name}_head"]
         (gradient,) = torch.autograd.grad(term, features)
@@ -348,8 +351,8 @@ def test_clusters_of_biased_features_are_the_bias_values() -> None:
     targets = torch.arange(300) % 3
     bias = torch.where(torch.rand(300, generator=stream) < 0.9, targets, (targets + 1) % 3)
     features = nn.functional.one_hot(bias, 3) + 0.1 * torch.randn(300, 3, generator=stream)
-    cluster = kmeans(features, 3, seed=0)
-    assert torch.equal(cluster, kmeans(features, 3, seed=0))
+    cluster = k_means(features, 3, 10, seed=0)[1]
+    assert torch.equal(cluster, k_means(features, 3, 10, seed=0)[1])
     assert len({(int(c), int(b)) for c, b in zip(cluster, bias, strict=True)}) == 3
     score = composition_score(cluster, targets, 3)
     assert torch.equal(score > 0.5, bias != targets)
@@ -360,7 +363,7 @@ def test_clusters_of_biased_features_are_the_bias_values() -> None:
 
 
 def test_fewer_distinct_rows_than_clusters_are_clustered_all_the_same() -> None:
-    assert kmeans(torch.ones(5, 2), 3, seed=0).tolist() == [0] * 5
+    assert k_means(torch.ones(5, 2), 3, 10, seed=0)[1].tolist() == [0] * 5
 
 
 def test_u_end_trains_with_as_many_bias_values_as_it_is_told(tmp_path: Path) -> None:
@@ -370,10 +373,10 @@ def test_u_end_trains_with_as_many_bias_values_as_it_is_told(tmp_path: Path) -> 
     assert (first.epochs, last.epochs) == (1, 3)
     features, _ = bottleneck(first, job.train)
     found = scores_csv.read(tmp_path / "scores.csv")
-    assert found.bias_group.unique().tolist() == [0, 1, 2, 3, 4]
-    assert last.engine.run.values_of("bias_group") == 5
-    near = torch.stack([features[found.bias_group == c].mean(0) for c in range(5)])
-    assert (torch.cdist(features, near).argmin(1) == found.bias_group).float().mean() > 0.95
+    assert found.bias_label.unique().tolist() == [0, 1, 2, 3, 4]
+    assert last.engine.run.values_of("bias_label") == 5
+    near = torch.stack([features[found.bias_label == c].mean(0) for c in range(5)])
+    assert (torch.cdist(features, near).argmin(1) == found.bias_label).float().mean() > 0.95
 
 
 # DFR.

@@ -17,7 +17,7 @@ import yaml
 import online_debias
 from online_debias import callbacks
 from online_debias.cli import compare
-from online_debias.comparison.grid import cells
+from online_debias.comparison.grid import planned_runs
 from online_debias.settings import parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,7 +106,7 @@ def test_every_results_file_has_its_table() -> None:
 
 def test_every_callback_has_its_row_in_the_readme_and_in_the_benchmark() -> None:
     readme = (ROOT / "README.md").read_text()
-    benchmark = (ROOT / "benchmarks/methods.yaml").read_text()
+    benchmark = (ROOT / "benchmarks/quality/methods.yaml").read_text()
     need_another_run = {"BiasAmplifier", "PseudoLabels"}  # measured with what makes their files
     for name in callbacks.__all__:
         assert f"| `{name}` |" in readme, name
@@ -114,7 +114,7 @@ def test_every_callback_has_its_row_in_the_readme_and_in_the_benchmark() -> None
 
 
 def test_every_row_of_the_benchmark_can_be_built(tmp_path: Path) -> None:
-    for name, row in yaml.safe_load((ROOT / "benchmarks/methods.yaml").read_text()).items():
+    for name, row in yaml.safe_load((ROOT / "benchmarks/quality/methods.yaml").read_text()).items():
         assert row.keys() - {"seeds"} == {"paper", "extra", "settings"}, name
         (tmp_path / "row.yaml").write_text(yaml.safe_dump(row["settings"]))
         settings, _ = parser.parse(["--config", str(tmp_path / "row.yaml")])
@@ -135,8 +135,8 @@ def test_the_comparisons_of_the_documents_can_be_built(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (readme,) = (block for block in blocks("yaml") if block.startswith("# comparison.yaml"))
-    demo = (ROOT / "benchmarks/demo_compare.yaml").read_text()
+    demo = (ROOT / "benchmarks/quality/demo_compare.yaml").read_text()
     for text, n_methods in ((readme, 5), (demo, 9)):
         Path("own.yaml").write_text(text)
         found = compare.parse(["--config", "own.yaml", "--seeds", "[0]", "--ratios", "[0.98]"])
-        assert len(cells(found)) == n_methods
+        assert len(planned_runs(found)) == n_methods

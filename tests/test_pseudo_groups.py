@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from online_debias.callbacks import Abstain, BiasProbe, ConflictScore
-from online_debias.detectors import BestViews, Centroid, HalfSpaceTrees, Loda
+from online_debias.callbacks import BiasProbe, ConflictScore, ShortcutScore
+from online_debias.detectors import BestViews, Centroid, HalfSpaceTrees, Loda, MassTrees
 from online_debias.engine import Callback, Engine
 from online_debias.taps.taps import Tap
 from online_debias.training.evaluation import measure
 from online_debias.training.pseudo_groups import pseudo_group_metrics, watched
 from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model, make_recipe
+from online_debias.views import CellView, ShortcutTest
+from tests.conftest import make_images, make_recipe, make_trainer
 from tests.test_trainer import state
 
 SEERS = {
@@ -30,12 +31,15 @@ SEERS = {
 }
 
 
-def trained(callbacks: list[Callback], **settings: Any) -> Trainer:
-    one = Trainer(
-        make_model(), make_images(), callbacks, epochs=4, batch_size=40, lr=3e-3,
-        evaluate_on={"validation": make_images(200, 0.8, 1)}, taps={"grid": Tap("stage1", pool=3)},
-        **settings,
-    )  # fmt: skip
+def trained(callbacks: list[Callback]) -> Trainer:
+    one = make_trainer(
+        callbacks,
+        epochs=4,
+        batch_size=40,
+        lr=3e-3,
+        taps={"grid": Tap("stage1", pool=3)},
+        evaluate_on={"validation": make_images(200, 0.8, 1)},
+    )
     one.fit()
     return one
 
@@ -127,7 +131,7 @@ def test_the_report_on_validation_has_pseudo_groups_and_others_have_none() -> No
     "callbacks",
     [
         lambda: [],
-        lambda: [ConflictScore(HalfSpaceTrees(score="mass", n_trees=10))],
+        lambda: [ConflictScore(MassTrees(n_trees=10))],
         lambda: [ConflictScore(HalfSpaceTrees(n_trees=10, fold=10**6))],  # never ready
     ],
 )
@@ -137,19 +141,17 @@ def test_without_a_biased_view_there_are_no_pseudo_groups(callbacks: Any) -> Non
 
 
 def test_a_probe_that_has_just_begun_sees_nothing() -> None:
-    one = Trainer(make_model(), make_images(), [BiasProbe()], batch_size=40)
+    one = make_trainer([BiasProbe()], batch_size=40)
     features = {"shallow": torch.zeros(2, one.engine.run.width("shallow"))}
     inputs = torch.zeros(2, 3, 8, 8)
-    assert one.engine.bias_view(features, inputs) is None
+    assert one.engine.predict_bias(features, inputs) is None
     one.engine.run.step = 10
-    assert one.engine.bias_view(features, inputs) is not None
+    assert one.engine.predict_bias(features, inputs) is not None
 
 
 def test_being_judged_changes_no_bit_of_a_run() -> None:
     watched_run, alone = (
-        Trainer(
-            make_model(), make_images(), make_recipe(), epochs=3, batch_size=40, evaluate_on=splits
-        )
+        make_trainer(make_recipe(), epochs=3, batch_size=40, evaluate_on=splits)
         for splits in ({"validation": make_images(60, 0.8, 1)}, {"test": make_images(60, 0.8, 1)})
     )
     for one in (watched_run, alone):
@@ -169,7 +171,7 @@ class Seer(Callback):
         self.given: list[Tensor] = []
         self.inputs: list[Tensor] = []
 
-    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
+    def predict_bias(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         self.given.append(features[self.taps[0]])
         self.inputs.append(inputs)
         return None if self.says is None else torch.full((len(self.given[-1]),), self.says)
@@ -196,23 +198,10 @@ def test_the_last_callback_that_can_tell_is_asked_with_its_features() -> None:
 
 @pytest.mark.parametrize("threshold", [0.01, 0.99])
 def test_what_a_verdict_calls_no_shortcut_judges_nothing(threshold: float) -> None:
-    verdict = Abstain(threshold, sure=threshold, hint=0.0, early=64, window=64, least=64, settle=64)
-    one = trained([ConflictScore(HalfSpaceTrees(n_trees=10, fold=64)), verdict])
+    test = ShortcutTest(
+        threshold, sure=threshold, hint=0.0, early=64, window=64, least=64, settle=64
+    )
+    cells = CellView(HalfSpaceTrees(n_trees=10, fold=64), "shallow", test)
+    one = trained([ShortcutScore([cells])])
     known = "accuracy_pseudo_unbiased" in one.evaluate("validation").metrics
-    assert known is bool(verdict.found) is (threshold < 0.5)
-
-
-@pytest.mark.parametrize("change", ["restates", "replaces"])
-def test_who_speaks_where_the_view_is_hidden_has_replaced_it(change: str) -> None:
-    class Says(Callback):
-        def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
-            return torch.zeros(len(inputs), dtype=torch.int64)
-
-    class Hides(Callback):
-        hides_view = True
-
-    says = Says()
-    setattr(says, change, ("conflict",))
-    scorer = ConflictScore(HalfSpaceTrees(n_trees=10, fold=64))
-    engine = Engine(make_model(), [scorer, Hides(), says], n_samples=8, n_classes=3)
-    assert (engine.bias_view({}, torch.zeros(2)) is not None) == (change == "replaces")
+    assert known is bool(test.found) is bool(one.engine.run.shortcut.seen) is (threshold < 0.5)

@@ -21,6 +21,7 @@ MODULES = {  # module -> names that are imported from it
         "Run",
         "Tap",
         "Trainer",
+        "TrainingSettings",
         "checkpoint",
     ],
     "online_debias.batch_norm": ["over_ranks"],

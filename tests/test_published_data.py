@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.robustness import recoloured, recorrupted
 from online_debias import data as package
 from online_debias.data import (
     BAR,
@@ -27,12 +26,11 @@ from online_debias.data import (
     UrbanCars,
     Waterbirds,
 )
-from online_debias.data.biasing import skewed
+from online_debias.data import source as sources
 from online_debias.data.biasing.corruptions import CORRUPTIONS, corrupt
 from online_debias.data.own.annotations import as_table, read_rows
 from online_debias.data.reading.cifar10 import CLASSES, Cifar10
 from online_debias.data.reading.lff_layout import cumulative_biases, read_arrays
-from online_debias.data.sets import dominoes
 from online_debias.data.sets.colored_mnist import COLOURS, ink
 from online_debias.data.sets.urban_cars import bias_label
 
@@ -184,7 +182,7 @@ def test_the_arrays_as_released_are_read(tmp_path: Path, inside: bool) -> None:
 def test_some_of_the_released_images_can_be_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(skewed, "VALIDATION_AT_LEAST", 20)
+    monkeypatch.setattr(sources, "VALIDATION_AT_LEAST", 20)
     write_arrays(tmp_path / "ColoredMNIST-Skewed0.02-Severity4", 200)
     source = ColoredMNIST(tmp_path, n_train=150)
     train, validation = source.train(), source.validation()
@@ -365,39 +363,6 @@ def test_each_image_has_the_corruption_of_its_bias(tmp_path: Path) -> None:
     assert len(source.test()) == 20 and source.validation() is None
 
 
-def test_settings_are_chosen_by_training_images_that_nobody_trains_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels, targets = write_binary(tmp_path)
-    monkeypatch.setattr(recorrupted, "ROWS", slice(60, 100))
-    chosen_by = recorrupted.RecorruptedCIFAR10(tmp_path, skew=0.2, n_train=60)
-    held_out, train = chosen_by.test(), chosen_by.train()
-    assert held_out.bias is not None and torch.equal(held_out.targets, targets[60:])
-    assert torch.equal(held_out.bias, cumulative_biases(targets[60:], 10, 0.9))  # each alike
-    rows = held_out.bias == list(CORRUPTIONS).index("brightness")
-    wanted = corrupt(pixels[60:][rows], "brightness", 5, torch.Generator())
-    assert rows.any() and torch.equal(held_out.images[rows], wanted)
-    plain = CorruptedCIFAR10(tmp_path, skew=0.2, n_train=60).train()
-    assert torch.equal(train.images, plain.images)
-
-
-def test_settings_are_chosen_by_digits_that_nobody_trains_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_idx(tmp_path, 600, 20)
-    monkeypatch.setattr(recoloured, "ROWS", slice(400, 600))
-    chosen_by = recoloured.RecolouredMNIST(tmp_path, skew=0.1, n_train=400)
-    held_out, train = chosen_by.test(), chosen_by.train()
-    everything = ColoredMNIST(tmp_path, skew=0.1).train()
-    assert torch.equal(held_out.targets, everything.targets[400:600])
-    assert held_out.bias is not None
-    assert torch.equal(held_out.bias, cumulative_biases(held_out.targets, 10, 0.9))  # each alike
-    shape = held_out.images.amax(1) > 0
-    assert torch.equal(shape, everything.images[400:600].amax(1) > 0)
-    plain = ColoredMNIST(tmp_path, skew=0.1, n_train=400).train()
-    assert torch.equal(train.images, plain.images)
-
-
 def test_corrupted_cifar_is_read_as_released(tmp_path: Path) -> None:
     write_arrays(tmp_path / "CorruptedCIFAR10-Type0-Skewed0.02-Severity4", 50, side=32)
     assert red(CorruptedCIFAR10(tmp_path).train()) == list(range(50))
@@ -473,7 +438,7 @@ def test_few_images_left_are_no_validation_set(tmp_path: Path) -> None:
     write_idx(tmp_path / "MNIST" / "raw", 100, 20)
     write_idx(tmp_path / "FashionMNIST" / "raw", 100, 20)
     assert Dominoes(tmp_path, n_train=50).validation() is None
-    assert dominoes.VALIDATION_AT_LEAST > 50
+    assert sources.VALIDATION_AT_LEAST > 50
 
 
 # Waterbirds -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from torch.multiprocessing.spawn import spawn
 
 from online_debias.engine import Callback
 from online_debias.runtime import checkpoint
+from online_debias.training.settings import TrainingSettings
 from online_debias.training.trainer import Trainer
 from tests.conftest import make_files, make_images, make_model, make_recipe
 from tests.contract import EXPORTED, companions, state
@@ -47,9 +48,18 @@ class Double(nn.Module):
 
 def trainer(case: str, batch_size: int) -> Trainer:
     return Trainer(
-        Double(), make_images(), CASES[case](), epochs=3, batch_size=batch_size, lr=3e-3,
-        schedule="constant", taps={"shallow": "net.stage1"}, log_every=10**6,
-    )  # fmt: skip
+        Double(),
+        make_images(),
+        CASES[case](),
+        settings=TrainingSettings(
+            epochs=3,
+            batch_size=batch_size,
+            lr=3e-3,
+            schedule="constant",
+            taps={"shallow": "net.stage1"},
+            log_every=10**6,
+        ),
+    )
 
 
 def work(rank: int, port: int, folder: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from online_debias.engine.recorder import Recorder, Scalar
 from online_debias.errors import NonFiniteLossError
+from online_debias.memory.recorder import Recorder, Scalar
 
 torch.set_num_threads(1)
 

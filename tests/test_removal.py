@@ -121,20 +121,20 @@ def test_mean_squared_norm_sums_over_classes() -> None:
 class Labels(Callback):
     """Publishes chosen bias values, and marks chosen rows as mixed."""
 
-    provides = ("bias_group",)
+    provides = ("bias_label",)
 
     def __init__(self, bias: Tensor, mixed: Tensor, n_values: int = VALUES) -> None:
         super().__init__()
         self.chosen, self.mixed, self.n_values = bias, mixed, n_values
 
     def setup(self, run: Run) -> None:
-        run.n_values["bias_group"] = self.n_values
+        run.n_values["bias_label"] = self.n_values
 
     def on_batch(self, batch: Batch) -> None:
         batch.mixed = self.mixed[batch.index]
 
     def on_features(self, batch: Batch) -> None:
-        batch.publish("bias_group", self.chosen[batch.index])
+        batch.publish("bias_label", self.chosen[batch.index])
 
 
 class Net(nn.Module):
@@ -313,7 +313,7 @@ def test_two_of_a_kind_live_in_one_run() -> None:
 
 
 def test_a_signal_of_one_value_is_refused() -> None:
-    with pytest.raises(ValueError, match="Confusion: the signal 'bias_group' has 1 value"):
+    with pytest.raises(ValueError, match="Confusion: the signal 'bias_label' has 1 value"):
         Engine(Net(), [Confusion(), Labels(BIAS, MIXED, 1)], n_samples=N, n_classes=CLASSES)
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,18 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
 
-from online_debias.callbacks.monitors import Detection
 from online_debias.cli import report, score
 from online_debias.cli.main import main
 from online_debias.data import Images, Source
 from online_debias.errors import ConfigError
 from online_debias.functional.metrics import detection
+from online_debias.memory import Samples
 from online_debias.report import attention, curves, groups, suspects
 from online_debias.report.features_score import score_features
 from online_debias.report.finished import load
 from online_debias.report.grad_cam import grad_cam
 from online_debias.report.pictures import overlay, sheet, thumbnail
-from online_debias.report.samples import collect, remembered
+from online_debias.report.samples import collect, remembered, saved_samples
 from online_debias.runs.pipeline import OneRun
 from online_debias.runtime import checkpoint, scores_csv
 from online_debias.runtime.scores_csv import Details, Scores
@@ -107,11 +108,8 @@ def console() -> tuple[Console, io.StringIO]:
     return Console(file=out, width=80, _environ={}), out
 
 
-def memory(run: Path) -> Detection:
-    found = Detection()
-    state = checkpoint.load(run / "last.pt")
-    found.load_state_dict(state["engine"]["monitors"]["Detection"])
-    return found
+def memory(run: Path) -> Samples:
+    return saved_samples(checkpoint.load(run / "last.pt")["engine"])
 
 
 # score
@@ -120,9 +118,9 @@ def memory(run: Path) -> Detection:
 def test_training_writes_what_was_remembered_of_every_sample(made: Path) -> None:
     found, details = scores_csv.read_all(made / "online" / "scores.csv")
     known = memory(made / "online")
-    assert known.scores is not None and known.groups is not None and known.losses is not None
-    torch.testing.assert_close(found.score, known.scores, rtol=1e-5, atol=0, equal_nan=True)
-    assert torch.equal(found.bias_group, known.groups)
+    scores, labels = known.values("conflict"), known.values("bias_label")
+    torch.testing.assert_close(found.score, scores, rtol=1e-5, atol=0, equal_nan=True)
+    assert torch.equal(found.bias_label, labels.nan_to_num(-1).long())
     assert torch.equal(found.targets, make_images().targets)
     assert details.times_drawn is not None and details.loss is not None
     assert torch.equal(details.times_drawn, known.drawn) and details.times_drawn.sum() >= 3 * 240
@@ -181,7 +179,7 @@ def test_score_prints_the_most_suspicious_samples(runs: Path) -> None:
         place = int(name.removeprefix("#"))
         classes = make_images().classes
         assert own == classes[int(found.targets[place])]
-        assert looks == classes[int(found.bias_group[place])]
+        assert looks == classes[int(found.bias_label[place])]
         assert value == f"{float(known[place]):.3f}"
         shown.append(float(known[place]))
     assert shown == known.sort(descending=True).values[:10].tolist()
@@ -201,7 +199,7 @@ def test_score_lists_suspected_noise_apart(runs: Path) -> None:
     state = checkpoint.load(runs / "online" / "last.pt")
     table = torch.full((241,), 0.1)
     table[torch.arange(20, 32)] = torch.linspace(0.6, 0.95, 12)
-    state["engine"]["monitors"]["Detection"]["memories"]["noise"] = table
+    state["engine"]["samples"]["scores"]["noise"] = table
     checkpoint.save(runs / "online" / "last.pt", state)
     told = runs / "online" / "results.json"
     results = json.loads(told.read_text())
@@ -224,7 +222,7 @@ def test_score_lists_suspected_noise_apart(runs: Path) -> None:
 
 def test_score_says_when_nothing_is_suspicious(runs: Path) -> None:
     state = checkpoint.load(runs / "online" / "last.pt")
-    state["engine"]["monitors"]["Detection"]["memories"]["scores"].zero_()
+    state["engine"]["samples"]["scores"]["conflict"].zero_()
     checkpoint.save(runs / "online" / "last.pt", state)
     target, out = console()
     score.command(runs / "online", console=target)
@@ -261,7 +259,7 @@ def test_features_tell_which_images_conflict_and_whose_bias_they_have() -> None:
     found = score_features(model, images, Taps(model, None, ["shallow"]), seed=1)
     assert images.bias is not None and images.conflicting is not None
     assert detection(found.score, images.conflicting)["auroc"] > 0.98
-    assert float((found.bias_group == images.bias).double().mean()) > 0.95
+    assert float((found.bias_label == images.bias).double().mean()) > 0.95
     assert float(found.score.min()) >= 0 and float(found.score.max()) <= 1
 
 
@@ -377,37 +375,40 @@ def test_a_sheet_is_not_too_wide(tmp_path: Path) -> None:
 
 
 def test_a_curve_is_drawn_from_its_first_to_its_last_value() -> None:
-    svg = curves.draw("<all>", [[(10, 0.5), (40, 1.0)], [(0, 0.0), (20, 0.25)]], end=40)
-    lines = dict(re.findall(r'<polyline class="(\w+)" points="([^"]+)"', svg))
-    left, right, top, bottom = curves.LEFT, curves.RIGHT, curves.TOP, curves.BOTTOM
-    middle = (top + bottom) / 2
-    quarter = left + (right - left) / 4
-    assert lines["run"] == f"{quarter:.1f},{middle:.1f} {right:.1f},{top:.1f}"
-    assert lines["against"].startswith(f"{left:.1f},{bottom:.1f} ")
-    assert ">100.0</text>" in svg and ">25.0</text>" in svg
-    assert "<all>" not in svg
-    assert 'aria-label="&lt;all&gt;: in the end this run 100.0 %, the other run 25.0 %"' in svg
+    given: list[curves.Curve] = [[(10, 0.5), (40, 1.0)], [(0, 0.0), (20, 0.25)]]
+    run, against = curves.panel("x", given, end=40).lines
+    width, height = curves.WIDTH, curves.HEIGHT
+    assert (run.run, against.run) == ("run", "against")
+    assert run.points == [(width / 4, height / 2), (width, 0)]
+    assert against.points == [(0, height), (width / 2, 0.75 * height)]
+    assert (run.value, against.value) == (1.0, 0.25)
+    assert [line.run for line in curves.panel("x", [[], given[1]], end=40).lines] == ["against"]
 
 
-def test_labels_that_would_hide_each_other_are_moved_apart() -> None:
-    for values in ((0.0, 0.0), (1.0, 1.0), (0.5, 0.51), (0.98, 0.99)):
-        svg = curves.draw("x", [[(1, value)] for value in values], end=1)
-        places = [float(y) for y in re.findall(r'<text class="\w+" x="\S+" y="([\d.]+)"', svg)]
-        assert abs(places[0] - places[1]) >= 12.8
-        assert all(0 < place < curves.HEIGHT for place in places)
+@pytest.mark.parametrize("values", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.51), (0.51, 0.5), (0.98, 0.99)])
+def test_labels_that_would_hide_each_other_are_moved_apart(values: tuple[float, float]) -> None:
+    lines = curves.panel("x", [[(1, value)] for value in values], end=1).lines
+    places = [line.label_y for line in lines]
+    assert abs(places[0] - places[1]) == curves.LABEL
+    assert (places[0] < places[1]) == (values[0] >= values[1])
+    assert all(0 <= place <= curves.HEIGHT for place in places)
+
+
+def test_labels_that_hide_nothing_stay_beside_their_ends() -> None:
+    for line in curves.panel("x", [[(1, 0.2)], [(1, 0.8)]], end=1).lines:
+        assert line.label_y == line.points[-1][1]
 
 
 def test_small_shares_are_enlarged_where_asked_for() -> None:
-    assert ">5</text>" in curves.draw("x", [[(0, 0.02), (9, 0.03)]], 9, enlarge=True)
-    assert ">100</text>" in curves.draw("x", [[(0, 0.02), (9, 0.03)]], 9)
+    assert curves.panel("x", [[(0, 0.02), (9, 0.03)]], 9, enlarge=True).ceiling == 0.05
+    assert curves.panel("x", [[(0, 0.02), (9, 0.03)]], 9).ceiling == 1
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
-    svg = curves.draw("x", [[(step, step / 5000) for step in range(5001)]], end=5000)
-    points = re.findall(r'points="([^"]+)"', svg)[0].split()
-    assert len(points) <= curves.POINTS + 1
-    assert points[0] == f"{curves.LEFT:.1f},{curves.BOTTOM:.1f}"
-    assert points[-1] == f"{curves.RIGHT:.1f},{curves.TOP:.1f}"
+    given = [(step, step / 5000) for step in range(5001)]
+    (line,) = curves.panel("x", [given], end=5000).lines
+    assert len(line.points) <= curves.POINTS + 1
+    assert line.points[0] == (0, curves.HEIGHT) and line.points[-1] == (curves.WIDTH, 0)
 
 
 def test_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
@@ -569,9 +570,12 @@ def test_a_page_says_everything_of_the_run(runs: Path) -> None:
     card = page[page.index(f"#{worst}<br>") :][:600]
     assert f"<dd>{float(found.score[worst]):.3f}</dd>" in card
     assert f"<dt>times drawn</dt><dd>{int(details.times_drawn[worst])}</dd>" in card
-    looks = make_images().classes[int(found.bias_group[worst])]
+    looks = make_images().classes[int(found.bias_label[worst])]
     assert f'<span class="looks">looks like {looks}</span>' in card
     assert page.count("<polyline") == page.count('<polyline class="run"') > 8
+    accuracy = f"{100 * results['accuracy']:.1f}"
+    assert f'aria-label="all: in the end this run {accuracy} %"' in page
+    assert f">{accuracy}</text>" in page and ">100</text>" in page
 
 
 def test_a_page_compares_two_runs(runs: Path) -> None:
@@ -583,6 +587,7 @@ def test_a_page_compares_two_runs(runs: Path) -> None:
     assert page.count('<polyline class="against"') > 4
     against = json.loads((runs / "plain" / "results.json").read_text())
     assert f"<td>{100 * against['accuracy_unbiased']:.1f}</td>" in page
+    assert f", the other run {100 * against['accuracy']:.1f} %" in page
     assert text.count("config.yaml") == 2
     assert len(page) < 400_000
 
@@ -602,9 +607,9 @@ def test_a_page_of_a_run_without_a_score_or_annotations_or_safe_names(runs: Path
 def test_a_page_of_a_run_that_withheld_all_scores_says_so_once(runs: Path) -> None:
     path = runs / "online" / "last.pt"
     state = checkpoint.load(path)
-    memories = state["engine"]["monitors"]["Detection"]["memories"]
-    for name in ("scores", "groups"):
-        memories[name].fill_(torch.nan)
+    samples = state["engine"]["samples"]
+    for table in (samples["scores"]["conflict"], samples["labels"]["bias_label"]):
+        table.fill_(torch.nan)
     del state["format"]
     checkpoint.save(path, state)
     outline = check(render(runs / "online"))
@@ -636,7 +641,8 @@ def test_where_models_look_is_left_out_with_a_reason(made: Path, runs: Path) -> 
     nothing = found._replace(score=torch.zeros(240))
     assert "no training image" in str(attention.compare([online, online], nothing))
     flat = load(made / "plain")
-    flat.settings.model = lambda n: nn.Sequential(nn.Flatten(), nn.Linear(432, n))
+    own = replace(flat.settings, model=lambda n: nn.Sequential(nn.Flatten(), nn.Linear(432, n)))
+    flat = replace(flat, settings=own)
     weights = {"1.weight": torch.zeros(3, 432), "1.bias": torch.zeros(3)}
     import safetensors.torch
 
@@ -704,8 +710,7 @@ def no_checkpoint(run: Path) -> None:
 
 def older_version(run: Path) -> None:
     state = checkpoint.load(run / "last.pt")
-    del state["engine"]["monitors"]["Detection"]["drawn"]
-    checkpoint.save(run / "last.pt", state)
+    torch.save({**state, "format": 3}, run / "last.pt")
 
 
 def other_data(run: Path) -> None:
@@ -727,7 +732,10 @@ def no_data(run: Path) -> None:
         (damaged_results, r"results\.json is damaged \(.*\); go on with it by"),
         (results_of_something_else, r"results\.json is not what a run writes"),
         (no_checkpoint, r"There is no checkpoint .*last\.pt"),
-        (older_version, r"last\.pt does not tell what was seen.*another version"),
+        (
+            older_version,
+            r"last\.pt is not a checkpoint of format 4; use one",
+        ),
         (other_data, r"last\.pt is of 240 training samples, but there are 90 now"),
         (no_data, r"There is no folder of shapes"),
     ],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from online_debias.engine import Indexed, Rounds, Run, weights
+from online_debias.engine import Indexed, RoundSampler, Run, weights
 from online_debias.engine.sampling import systematic
 from online_debias.runtime import seeds
 
@@ -89,10 +89,10 @@ def test_draws_are_in_random_order() -> None:
     assert chi_square < 20.5  # p = .001 at five degrees of freedom
 
 
-# Rounds.
+# RoundSampler.
 
 
-def stream(rounds: Rounds, n_rounds: int, num_workers: int) -> list[list[int]]:
+def stream(rounds: RoundSampler, n_rounds: int, num_workers: int) -> list[list[int]]:
     """The indices of each round, from a loader; the tables change while each round goes on."""
     data = Indexed([(torch.tensor([float(i)]), i % 2) for i in range(N)])
     loader = DataLoader(data, batch_size=4, sampler=rounds, num_workers=num_workers)
@@ -111,15 +111,15 @@ def stream(rounds: Rounds, n_rounds: int, num_workers: int) -> list[list[int]]:
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 def test_the_stream_is_the_same_for_any_number_of_workers() -> None:
-    alone = stream(Rounds(make_run()), 3, num_workers=0)
-    assert stream(Rounds(make_run()), 3, num_workers=2) == alone
+    alone = stream(RoundSampler(make_run()), 3, num_workers=0)
+    assert stream(RoundSampler(make_run()), 3, num_workers=2) == alone
     assert [len(indices) for indices in alone] == [N] * 3
     assert sorted(alone[0]) == list(range(N))
     assert sorted(alone[1]) != sorted(alone[2]) and 0 not in alone[1] + alone[2]
 
 
 def test_a_round_without_tables_is_a_permutation_and_differs_from_the_next() -> None:
-    rounds = Rounds(make_run())
+    rounds = RoundSampler(make_run())
     first = list(rounds)
     rounds.next_round()
     second = list(rounds)
@@ -128,13 +128,13 @@ def test_a_round_without_tables_is_a_permutation_and_differs_from_the_next() -> 
 
 
 def test_the_seed_decides_the_stream() -> None:
-    assert list(Rounds(make_run(seed=3))) == list(Rounds(make_run(seed=3)))
-    assert list(Rounds(make_run(seed=3))) != list(Rounds(make_run(seed=4)))
+    assert list(RoundSampler(make_run(seed=3))) == list(RoundSampler(make_run(seed=3)))
+    assert list(RoundSampler(make_run(seed=3))) != list(RoundSampler(make_run(seed=4)))
 
 
 def test_a_round_is_drawn_from_the_tables_as_they_stand_at_its_start() -> None:
     run = make_run()
-    rounds = Rounds(run)
+    rounds = RoundSampler(run)
     run.resample("a", None, torch.ones(N))
     iterator = iter(rounds)
     run.resample("a", torch.arange(1, N), torch.zeros(N - 1))
@@ -147,7 +147,7 @@ def test_a_round_is_drawn_from_the_tables_as_they_stand_at_its_start() -> None:
 def test_a_resumed_round_goes_on_though_its_tables_have_changed(consumed: int) -> None:
     run = make_run()
     run.resample("a", None, table(0))
-    rounds = Rounds(run)
+    rounds = RoundSampler(run)
     whole = list(rounds)
     rounds.consumed = consumed
     if consumed:
@@ -156,7 +156,7 @@ def test_a_resumed_round_goes_on_though_its_tables_have_changed(consumed: int) -
     rounds.next_round()
     following = list(rounds)
 
-    resumed = Rounds(make_run())
+    resumed = RoundSampler(make_run())
     resumed.load_state_dict(state)
     assert list(resumed) == whole[consumed:]
     index = torch.arange(N)
@@ -168,9 +168,9 @@ def test_a_resumed_round_goes_on_though_its_tables_have_changed(consumed: int) -
 
 
 def test_the_state_keeps_the_seed_of_the_run_that_wrote_it() -> None:
-    rounds = Rounds(make_run(seed=5))
+    rounds = RoundSampler(make_run(seed=5))
     rounds.next_round()
-    expected, resumed = list(rounds), Rounds(make_run(seed=6))
+    expected, resumed = list(rounds), RoundSampler(make_run(seed=6))
     resumed.load_state_dict(rounds.state_dict())
     assert list(resumed) == expected
 
@@ -178,15 +178,15 @@ def test_the_state_keeps_the_seed_of_the_run_that_wrote_it() -> None:
 def test_a_resumed_run_shares_no_table_with_the_one_it_came_from() -> None:
     run, other = make_run(), make_run()
     run.resample("a", None, table(0))
-    Rounds(other).load_state_dict(Rounds(run).state_dict())
+    RoundSampler(other).load_state_dict(RoundSampler(run).state_dict())
     other.resample("a", None, torch.ones(N))
     assert torch.equal(run.tables["a"], table(0))
 
 
 @pytest.mark.parametrize("n", [22, 23])
 def test_ranks_interleave_to_the_stream_of_one_process(n: int) -> None:
-    ranks = [Rounds(make_run(rank, 2, n)) for rank in range(2)]
-    alone = Rounds(make_run(n=n))
+    ranks = [RoundSampler(make_run(rank, 2, n)) for rank in range(2)]
+    alone = RoundSampler(make_run(n=n))
     for number in range(3):
         expected, parts = list(alone), [list(rounds) for rounds in ranks]
         assert [len(rounds) for rounds in ranks] == [len(part) for part in parts]
@@ -198,7 +198,7 @@ def test_ranks_interleave_to_the_stream_of_one_process(n: int) -> None:
 
 
 def test_a_rank_resumes_its_own_part() -> None:
-    rounds = Rounds(make_run(rank=1, world_size=3))
+    rounds = RoundSampler(make_run(rank=1, world_size=3))
     whole = list(rounds)
     rounds.consumed = 3 * 4  # by all ranks
     assert list(rounds) == whole[4:]
@@ -207,7 +207,7 @@ def test_a_rank_resumes_its_own_part() -> None:
 
 def test_rates_of_rows_are_those_the_round_was_drawn_from() -> None:
     run = make_run()
-    rounds = Rounds(run)
+    rounds = RoundSampler(run)
     index = torch.tensor([3, 0, 3, 7])
     list(rounds)
     assert rounds.rate_of(index).tolist() == [1.0] * 4
@@ -226,7 +226,7 @@ def test_rates_of_rows_are_those_the_round_was_drawn_from() -> None:
 
 def test_a_loader_that_draws_by_itself_is_refused_once_a_callback_resamples() -> None:
     run = make_run()
-    rounds = Rounds(run)
+    rounds = RoundSampler(run)
     rounds.check_in_use()
     run.resample("resample", None, table(0))
     with pytest.raises(RuntimeError, match=r"Callback resample resamples.*engine\.sampler\(\)"):
@@ -277,13 +277,13 @@ def test_a_consumer_has_its_own_random_stream_in_every_step() -> None:
 
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_a_round_that_was_never_closed_is_told(drop_last: bool) -> None:
-    rounds = Rounds(make_run())
+    rounds = RoundSampler(make_run())
     loader = DataLoader(range(N), batch_size=4, sampler=rounds, drop_last=drop_last)  # type: ignore[arg-type]
     for rows in loader:
         rounds.consume(len(rows))
     with pytest.raises(RuntimeError, match=r"Round 0 was drawn .* call engine\.end_epoch\(\)"):
         list(loader)
-    resumed = Rounds(make_run())
+    resumed = RoundSampler(make_run())
     resumed.load_state_dict(rounds.state_dict())
     assert len(list(resumed)) == N % 4 if drop_last else not list(resumed)
     rounds.next_round()

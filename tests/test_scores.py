@@ -24,19 +24,18 @@ from river import anomaly, neighbors
 from torch import Tensor, nn
 
 from online_debias.callbacks import Reweight
-from online_debias.callbacks.monitors import Detection
 from online_debias.callbacks.scores.loss_score import LossScore
 from online_debias.callbacks.scores.offline_score import OfflineScore
 from online_debias.callbacks.scores.river_score import RiverScore
 from online_debias.detectors.external.plain_state import decode, encode
 from online_debias.detectors.external.river_models import RiverModels
 from online_debias.engine import Batch, Callback, Engine
+from online_debias.functional.metrics import detection
 from online_debias.functional.scores.decision_score import decision_score
 from online_debias.functional.scores.loss_score import loss_score
 from online_debias.runtime import checkpoint, seeds
 from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model
-from tests.no_sync import NoSync
+from tests.conftest import make_images, make_trainer
 
 ROOT = Path(__file__).parents[1]
 N, CLASSES, WIDTH = 96, 3, 4
@@ -106,14 +105,11 @@ def quality(
     callback: Callback, epochs: int, images: int = 240, lr: float = 2e-3
 ) -> dict[str, float]:
     """How well a run finds the conflicting samples of the small images."""
-    trainer = Trainer(
-        make_model(), make_images(images), [callback], [Detection()], epochs=epochs, batch_size=40,
-        lr=lr,
-    )  # fmt: skip
+    data = make_images(images)
+    trainer = make_trainer([callback], data, epochs=epochs, batch_size=40, lr=lr)
     trainer.fit()
-    monitor = trainer.engine.monitors[0]
-    assert isinstance(monitor, Detection)
-    return monitor.quality
+    assert data.conflicting is not None
+    return detection(trainer.engine.run.samples.values("conflict"), data.conflicting)
 
 
 # The loss.
@@ -523,7 +519,7 @@ def test_classes_have_trees_of_their_own() -> None:
 
 def river_trainer(epochs: int = 3) -> Trainer:
     callbacks = [RiverScore(arguments=TREES, lag=3), Reweight(limit=5)]
-    return Trainer(make_model(), make_images(), callbacks, epochs=epochs, batch_size=40)
+    return make_trainer(callbacks, epochs=epochs, batch_size=40)
 
 
 def whole_state(trainer: Trainer) -> dict[str, Any]:
@@ -660,23 +656,6 @@ def test_a_run_that_failed_ends_its_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60)
     assert done.returncode == 7
-
-
-@pytest.mark.parametrize("make", [LossScore, OfflineScore, lambda: RiverScore(lag=2)])
-def test_no_hook_waits_for_the_device(make: Any) -> None:
-    trainer = Trainer(
-        make_model(), make_images(), [make()], epochs=2, batch_size=40, log_every=10**6
-    )
-    original, steps = trainer._step, []
-
-    def watched(*batch: Tensor) -> None:
-        with NoSync():
-            original(*batch)
-        steps.append(1)
-
-    trainer._step = watched  # type: ignore[method-assign]
-    trainer.fit()
-    assert len(steps) == 12
 
 
 def test_it_says_how_late_scores_are() -> None:

@@ -30,7 +30,7 @@ def test_the_file_has_a_column_for_everything_and_nothing_for_what_is_not_known(
     with (tmp_path / "all.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["index", "path", "target", "score", "bias_group", "times_drawn", "loss", "noise"],
+        ["index", "path", "target", "score", "bias_label", "times_drawn", "loss", "noise"],
         ["0", "a/ü.png", "2", "0.25", "2", "7", "0.5", "0.125"],
         ["1", 'b, "c".png', "0", "", "", "0", "", ""],
         ["2", "d.png", "1", "0.75", "", "3", "12", "1"],
@@ -51,7 +51,7 @@ def test_reading_everything_gives_back_what_was_written(tmp_path: Path) -> None:
 
 
 def test_what_is_not_known_is_read_as_nothing(tmp_path: Path) -> None:
-    (tmp_path / "scores.csv").write_text("index,target,score,bias_group\n0,1,0.5,2\n")
+    (tmp_path / "scores.csv").write_text("index,target,score,bias_label\n0,1,0.5,2\n")
     assert scores_csv.read_all(tmp_path / "scores.csv")[1] == Details()
     scores_csv.write(tmp_path / "scores.csv", SCORES)
     assert scores_csv.read_all(tmp_path / "scores.csv")[1] == Details()
@@ -66,8 +66,8 @@ def test_unseen_samples_are_pseudo_labels_that_look_bias_aligned(tmp_path: Path)
 
 
 def test_a_group_without_a_score_counts_for_nothing(tmp_path: Path) -> None:
-    (tmp_path / "scores.csv").write_text("index,target,score,bias_group\n0,1,,2\n")
-    assert scores_csv.read(tmp_path / "scores.csv").bias_group.tolist() == [1]
+    (tmp_path / "scores.csv").write_text("index,target,score,bias_label\n0,1,,2\n")
+    assert scores_csv.read(tmp_path / "scores.csv").bias_label.tolist() == [1]
 
 
 def test_names_of_files_that_are_no_text_come_back(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_further_column_that_holds_no_numbers_is_one_sentence(
     column: str, cell: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "scores.csv"
-    path.write_text(f"index,target,score,bias_group,{column}\n0,0,0.5,0,{cell}\n")
+    path.write_text(f"index,target,score,bias_label,{column}\n0,0,0.5,0,{cell}\n")
     message = rf"other than numbers in its column {column} \(.*{cell}.*; mend it"
     with pytest.raises(ValueError, match=message) as caught:
         scores_csv.read_all(path)
@@ -92,6 +92,6 @@ def test_a_further_column_that_holds_no_numbers_is_one_sentence(
 
 @pytest.mark.parametrize("cell", ["", "one"])
 def test_a_target_that_is_missing_or_a_word_is_one_sentence(cell: str, tmp_path: Path) -> None:
-    (tmp_path / "scores.csv").write_text(f"index,target,score,bias_group\n0,{cell},0.5,0\n")
+    (tmp_path / "scores.csv").write_text(f"index,target,score,bias_label\n0,{cell},0.5,0\n")
     with pytest.raises(ValueError, match="expected a CSV file with the columns"):
         scores_csv.read(tmp_path / "scores.csv")

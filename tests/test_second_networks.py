@@ -24,9 +24,7 @@ from online_debias.functional.weights.mass_mean import mass_mean
 from online_debias.functional.weights.relative_difficulty import relative_difficulty
 from online_debias.models import SimpleConvNet, SmallConvNet
 from online_debias.settings import parser
-from online_debias.training.trainer import Trainer
-from tests.conftest import make_images, make_model
-from tests.no_sync import NoSync
+from tests.conftest import make_images, make_trainer
 
 N, CLASSES = 24, 3
 
@@ -273,8 +271,14 @@ def test_rows_that_are_drawn_often_do_not_debias_the_second_network() -> None:
 def test_conflicting_samples_weigh_more_and_the_second_network_stays_in_training() -> None:
     images = make_images()
     lff = RelativeDifficulty()
-    trainer = Trainer(make_model(), images, [lff], epochs=4, batch_size=48,
-                      evaluate_on={"test": make_images(60, 0.33, 1)}, log_every=10**6)  # fmt: skip
+    trainer = make_trainer(
+        [lff],
+        images,
+        epochs=4,
+        batch_size=48,
+        log_every=10**6,
+        evaluate_on={"test": make_images(60, 0.33, 1)},
+    )
     trainer.fit()
     assert isinstance(lff.network, SmallConvNet) and lff.network.training
     assert any(key.startswith("network.") and "running_mean" in key for key in lff.state_dict())
@@ -418,8 +422,7 @@ def test_rows_that_are_drawn_often_do_not_debias_its_second_network() -> None:
 def test_training_makes_the_features_less_dependent_and_the_default_sees_colour_only() -> None:
     def dependence(weight: float) -> float:
         two = Independence(weight=weight)
-        trainer = Trainer(make_model(), make_images(), [two], epochs=4, batch_size=80,
-                          log_every=10**6)  # fmt: skip
+        trainer = make_trainer([two], epochs=4, batch_size=80, log_every=10**6)
         trainer.fit()
         assert isinstance(two.network, SimpleConvNet) and two.network.training
         kernels = [m.kernel_size for m in two.network.modules() if isinstance(m, nn.Conv2d)]
@@ -459,13 +462,6 @@ def test_the_seed_decides_the_second_network(make: Callable[[], Callback]) -> No
         return torch.cat([p.detach().flatten() for p in engine.parameters()])
 
     assert torch.equal(weights(0), weights(0)) and not torch.equal(weights(0), weights(1))
-
-
-@pytest.mark.parametrize("make", [RelativeDifficulty, Independence])
-def test_no_step_waits_for_the_device(make: Callable[[], Callback]) -> None:
-    trainer = Trainer(make_model(), make_images(), [make()], batch_size=48, log_every=10**6)
-    with NoSync():
-        trainer._step(*next(iter(trainer.loader)))
 
 
 @pytest.mark.parametrize(

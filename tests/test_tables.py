@@ -118,9 +118,9 @@ QUOTED = [
 def test_quoted_rows_come_last_in_italics_with_their_source_and_no_mark() -> None:
     digits, birds = summarize(rows(METHODS), "last", QUOTED)
     assert marks(digits, "accuracy_unbiased") == {"online": "best", "two-step": "second"}
-    assert [line.method for line in digits.lines[-3:]] == ["DDB-I", "LfF", "JTT"]
     text = markdown([digits])
     table = cells(text)
+    assert list(table)[-3:] == ["*DDB-I [1]*", "*LfF [2]*", "*JTT [1]*"]
     assert table["*DDB-I [1]*"]["unbiased"] == "*95.13 ± .46*"
     assert table["*LfF [2]*"]["unbiased"] == "*78.0*"
     assert table["*LfF [2]*"]["trainings"] == "*1*"
@@ -226,3 +226,8 @@ def test_the_terminal_shows_accuracy_where_there_are_no_groups() -> None:
     assert "accuracy" in printed(section) and "50.0" in printed(section)
     (section,) = summarize(rows({"plain": [{"accuracy": 0.5, "accuracy_unbiased": 0.25}]}), "last")
     assert "25.0" in printed(section) and "50.0" not in printed(section)
+
+
+def test_the_terminal_shows_quoted_rows_alone() -> None:
+    (section,) = summarize([], "last", QUOTED[-1:])
+    assert "LISA" in printed(section) and "89.2" in printed(section)

@@ -20,7 +20,7 @@ from online_debias.data.images import Images
 from online_debias.engine import Batch, Callback, Run
 from online_debias.functional.metrics import Report
 from online_debias.training.image_grid import grid
-from tests.conftest import CLASSES
+from tests.conftest import CLASSES, keep
 from tests.own import Shapes
 from tests.test_monitors import Fit, images
 
@@ -268,9 +268,10 @@ def test_tensorboard_shows_everything_there_is(tmp_path):
 
 def test_tensorboard_shows_the_highest_scored_images_first(tmp_path):
     detection = Detection()
-    Fit(TensorBoard(tmp_path, detection, images()), detection).epochs(1).end()
+    fit = Fit(TensorBoard(tmp_path, detection, images()), detection).epochs(1)
+    fit.end()
     reader = events(tmp_path)
-    seen = detection.scores.nan_to_num(-1)
+    seen = fit.engine.run.samples.values("conflict").nan_to_num(-1)
     for tag, best in (
         ("top_scored", seen.argmax()),
         ("lowest_scored", seen.masked_fill(seen < 0, 2).argmin()),
@@ -329,8 +330,9 @@ def shown(folder: Path, data: Images, groups: dict[tuple[int, int], tuple[float,
     batch = Batch(0, 0, index, data.images, data.targets, index.float(), index < 0)
     batch.logits = torch.zeros(len(data), len(data.classes))
     batch.publish("conflict", torch.rand(len(data)))
-    batch.publish("bias_group", torch.zeros_like(data.targets))
+    batch.publish("bias_label", torch.zeros_like(data.targets))
     detection.on_fit_start(run)
+    keep(run.samples, batch)
     detection.on_step_end(batch, None, run)
     board.on_epoch_end(run)
     board.on_evaluate(Report("test", 0, 0, {"accuracy": 1.0}, groups), run)

@@ -17,6 +17,7 @@ from online_debias.functional.metrics import detection
 from online_debias.offline.two_step import TwoStep, balance, bottleneck, class_score
 from online_debias.runtime import scores_csv
 from online_debias.taps.taps import Tap
+from online_debias.training.settings import TrainingSettings
 from online_debias.training.trainer import Trainer
 from tests.conftest import make_images
 from tests.test_cli import SHAPES, here, refused  # noqa: F401  (a fixture)
@@ -153,13 +154,17 @@ def test_the_last_training_starts_from_the_plain_model() -> None:
 def test_the_bottleneck_may_be_elsewhere() -> None:
     model = nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())  # no Linear
     images = make_images(60)
-    trainer = Trainer(model, images, epochs=1, batch_size=30)
+    trainer = Trainer(model, images, settings=TrainingSettings(epochs=1, batch_size=30))
     with pytest.raises(ValueError, match="no default tap 'bottleneck'"):
         bottleneck(trainer, images)
     assert bottleneck(trainer, images, tap=Tap("0", pool=2))[0].shape == (60, 12)
     doubled = Tap("0", transform=lambda feature: 2 * feature)
     plain, _ = bottleneck(trainer, images, tap=Tap("0"))
-    twice = Trainer(model, images, epochs=1, batch_size=30, taps={"bottleneck": doubled})
+    twice = Trainer(
+        model,
+        images,
+        settings=TrainingSettings(epochs=1, batch_size=30, taps={"bottleneck": doubled}),
+    )
     assert torch.equal(bottleneck(twice, images, tap=doubled)[0], 2 * plain)  # and not four times
 
 
@@ -176,7 +181,7 @@ def test_the_findings_can_be_given_to_other_callbacks() -> None:
     found = train("--callbacks", mixing, *settings)
     assert found["training_passes"] == 2
     flagged = scores_csv.read(Path("a/scores.csv"))
-    assert set(flagged.bias_group.tolist()) <= {0, 1, 2}
+    assert set(flagged.bias_label.tolist()) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize("option", ["random_views", "fit_unscaled"])

@@ -1,1 +1,1 @@
-"""Callbacks that change the rows before the forward pass: varied, copied, mixed."""
+"""Callbacks that change the rows before the forward pass. May import: engine, functional."""

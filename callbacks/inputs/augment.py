@@ -25,7 +25,7 @@ class Augment(Callback):
         probability: chance that a row is varied, in (0, 1].
         least_rate: images are varied in rounds in which some sample is drawn at least so much
             oftener than uniform; 0 varies them always.
-        name: unique in a run; callbacks that change inputs act in the order of their names.
+        name: unique in a run.
 
     Raises:
         ValueError: the probability is out of range or, in a step, the inputs are not images.
@@ -35,16 +35,14 @@ class Augment(Callback):
         'augment'
     """
 
+    input_turn = "vary"
+
     def __init__(
         self, probability: float = 0.75, least_rate: float = 0.0, name: str | None = None
     ) -> None:
         super().__init__(name)
-        if not 0 < probability <= 1:
-            raise ValueError(
-                f"Augment: probability is {probability}, expected 0 < probability <= 1."
-            )
-        if not least_rate >= 0:
-            raise ValueError(f"Augment: least_rate is {least_rate}, expected a number >= 0.")
+        self.expect("probability", probability, 0 < probability <= 1, "0 < probability <= 1")
+        self.expect("least_rate", least_rate, least_rate >= 0, "a number >= 0")
         self.probability, self.least_rate = probability, least_rate
 
     def on_batch(self, batch: Batch) -> None:

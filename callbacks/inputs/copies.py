@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from online_debias.engine import Batch, Callback, Run, SampleMemory
+from online_debias.engine import Batch, Callback
 from online_debias.functional.inputs.augment import mild, strong
 from online_debias.functional.inputs.copy_slots import fill_slots, n_slots
 
@@ -43,6 +43,8 @@ class Copies(Callback):
         ('conflict',)
     """
 
+    input_turn = "append"
+
     def __init__(
         self,
         copies: int = 3,
@@ -50,24 +52,18 @@ class Copies(Callback):
         augment: Literal["modad", "mild"] = "mild",
         signal: str = "conflict",
         threshold: float = 0.5,
+        unless: str | None = "noise",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if copies < 1:
-            raise ValueError(f"Copies: copies is {copies}, expected a whole number >= 1.")
-        if not 0 < capacity <= copies:
-            raise ValueError(f"Copies: capacity is {capacity}, expected 0 < capacity <= {copies}.")
-        if augment not in ("modad", "mild"):
-            raise ValueError(f"Copies: augment is {augment!r}, expected 'modad' or 'mild'.")
-        if not 0 <= threshold < 1:
-            raise ValueError(f"Copies: threshold is {threshold}, expected 0 <= threshold < 1.")
-        self.requires = (signal,)
+        self.expect("copies", copies, copies >= 1, "a whole number >= 1")
+        self.expect("capacity", capacity, 0 < capacity <= copies, f"0 < capacity <= {copies}")
+        self.expect("augment", augment, augment in ("modad", "mild"), "'modad' or 'mild'")
+        self.expect("threshold", threshold, 0 <= threshold < 1, "0 <= threshold < 1")
+        self.requires, self.optional = (signal,), (unless,) if unless else ()
+        self.unless = unless
         self.copies, self.capacity, self.augment = copies, capacity, augment
         self.signal, self.threshold = signal, threshold
-
-    def setup(self, run: Run) -> None:
-        """Make the memory of scores."""
-        self.scores = SampleMemory(run.n_samples)
 
     def on_batch(self, batch: Batch) -> None:
         """Append the copies."""
@@ -81,7 +77,7 @@ class Copies(Callback):
         self._used = torch.zeros(count, dtype=torch.bool, device=images.device)
         if not count:
             return
-        score = self.scores.read(batch.index)
+        score = self.run.samples.read(self.signal, batch.index, self.unless)
         flagged = (score > self.threshold) & ~batch.mixed
         slots = fill_slots(score, flagged, count, self.copies)
         plain = images[slots.row]
@@ -96,10 +92,6 @@ class Copies(Callback):
             appended = appended.contiguous(memory_format=torch.channels_last)
         batch.append(slots.row, appended)
         self._used = slots.used
-
-    def on_features(self, batch: Batch) -> None:
-        """Remember the scores of the rows that are training images as they are."""
-        self.scores.follow(batch, self.signal)
 
     def on_loss(self, batch: Batch) -> None:
         """Take slots without a copy out of the loss."""

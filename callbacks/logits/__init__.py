@@ -1,1 +1,1 @@
-"""Callbacks that shift the logits that the criterion sees."""
+"""Callbacks that shift the logits that the criterion sees. May import: engine, functional."""

@@ -37,10 +37,8 @@ class HEX(Callback):
 
     def __init__(self, levels: int = 16, width: int = 32, name: str | None = None) -> None:
         super().__init__(name)
-        if levels < 2:
-            raise ValueError(f"HEX: levels is {levels}, expected at least 2.")
-        if width < 1:
-            raise ValueError(f"HEX: width is {width}, expected at least 1.")
+        self.expect("levels", levels, levels >= 2, "at least 2")
+        self.expect("width", width, width >= 1, "at least 1")
         self.levels, self.width = levels, width
 
     def setup(self, run: Run) -> None:

@@ -44,8 +44,7 @@ class LearnedMixin(Callback):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if not entropy >= 0:
-            raise ValueError(f"LearnedMixin: entropy is {entropy}, expected a number >= 0.")
+        self.expect("entropy", entropy, entropy >= 0, "a number >= 0")
         self.requires, self.taps = (signal,), (tap,)
         self.entropy, self.signal, self.tap = entropy, signal, tap
 

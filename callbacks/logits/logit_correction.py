@@ -53,18 +53,10 @@ class LogitCorrection(Callback):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if not tau > 0:
-            raise ValueError(f"LogitCorrection: tau is {tau}, expected a number above 0.")
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"LogitCorrection: momentum is {momentum}, expected 0 <= momentum < 1."
-            )
-        if belief not in ("soft", "hard"):
-            raise ValueError(f"LogitCorrection: belief is {belief!r}, expected 'soft' or 'hard'.")
-        if not 0 < smoothing < 1:
-            raise ValueError(
-                f"LogitCorrection: smoothing is {smoothing}, expected 0 < smoothing < 1."
-            )
+        self.expect("tau", tau, tau > 0, "a number above 0")
+        self.expect("momentum", momentum, 0 <= momentum < 1, "0 <= momentum < 1")
+        self.expect("belief", belief, belief in ("soft", "hard"), "'soft' or 'hard'")
+        self.expect("smoothing", smoothing, 0 < smoothing < 1, "0 < smoothing < 1")
         self.requires = (signal,)
         self.tau, self.momentum, self.smoothing = tau, momentum, smoothing
         self.hard, self.signal = belief == "hard", signal

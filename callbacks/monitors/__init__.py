@@ -1,8 +1,6 @@
-"""Monitors watch a run and change nothing of it."""
+"""Monitors watch a run and change nothing of it. May import: runs and all below."""
 
-from .detection import Detection
-from .metrics_csv import MetricsCSV
-from .progress import Progress
-from .tensorboard import TensorBoard
-
-__all__ = ["Detection", "MetricsCSV", "Progress", "TensorBoard"]
+from .detection import Detection as Detection
+from .metrics_csv import MetricsCSV as MetricsCSV
+from .progress import Progress as Progress
+from .tensorboard import TensorBoard as TensorBoard

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from online_debias.engine import Monitor, Run
-from online_debias.engine.recorder import Scalar
 from online_debias.functional.metrics import Report
+from online_debias.memory.recorder import Scalar
+from online_debias.runtime import metrics_csv
 from online_debias.runtime.checkpoint import write_whole
 
-HEADER = b"step,epoch,split,name,value\n"
+HEADER = f"{metrics_csv.COLUMNS}\n".encode()
 
 
 class MetricsCSV(Monitor):

@@ -14,8 +14,8 @@ from rich.text import Text
 from torch import Tensor
 
 from online_debias.engine import Batch, Monitor, Run
-from online_debias.engine.recorder import Scalar
 from online_debias.functional.metrics import Report
+from online_debias.memory.recorder import Scalar
 
 DIGITS = {"shortcut": 2, "ms/step": 1}  # after the point; 3 where nothing is said
 NAMES = {
@@ -108,6 +108,8 @@ class Progress(Monitor):
 
     def on_epoch_end(self, run: Run) -> None:
         """Note the epoch; its line is printed when its evaluation is there."""
+        # What is measured of scores comes after this, unless nothing is known of them any more.
+        self.values = {tag: x for tag, x in self.values.items() if not tag.startswith("detect/")}
         if self._live is None:
             self._line = f"{time.perf_counter() - self._since:.1f} s"
             self._head = self._epoch(run)

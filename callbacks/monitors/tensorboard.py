@@ -13,8 +13,9 @@ from torch import Tensor
 
 from online_debias.data.images import Images
 from online_debias.engine import Monitor, Run
-from online_debias.engine.recorder import Scalar
 from online_debias.functional.metrics import Report
+from online_debias.memory.recorder import Scalar
+from online_debias.runs.shortcut_sentence import sentence
 from online_debias.training.image_grid import grid
 
 from .captions import captioned
@@ -32,17 +33,17 @@ class TensorBoard(Monitor):
     """Writes TensorBoard event files: curves, the images that look conflicting, the settings.
 
     The x-axis is the optimizer step everywhere. Recorded scalars keep their tags; the test split
-    is under `eval/`, other splits under their own name. After each epoch, from the scores that
-    `detection` remembers: with images, `detect/top_scored` and `detect/lowest_scored`, with the
+    is under `eval/`, other splits under their own name. After each epoch, of what the run knows of
+    its samples: with images, `detect/top_scored` and `detect/lowest_scored`, with the
     class of each and what the biased view took it for; the share of each class that is flagged as
     bias-conflicting, `detect/share_flagged/<class>`, and a histogram `scores/<class>`; with bias
     annotations, the precision-recall curve `detect/pr`. Of more than 20 classes, the 20 with the
-    most images get curves of their own. The final test metrics and settings make one entry in the
-    HParams tab, in the run's own folder.
+    most images get curves of their own. The verdict is a text, `shortcut`. The final test metrics
+    and settings make one entry in the HParams tab, in the run's own folder.
 
     Args:
         folder: where the event files go.
-        detection: the monitor whose scores to show.
+        detection: the monitor that has the annotations, for the precision-recall curve.
         images: the training images.
         settings: the run's settings, shown as text and in the HParams tab.
 
@@ -61,6 +62,8 @@ class TensorBoard(Monitor):
         self.folder, self.detection, self.images = Path(folder), detection, images
         # Paths and other things that YAML has no words for are shown as text.
         self.settings: dict[str, Any] = json.loads(json.dumps(dict(settings), default=str))
+        seen = Detection() if detection is None else detection
+        self._signal, self._unless = seen.signal, seen.unless
         self._followed = [] if images is None else _largest_classes(images)
         self._final: dict[str, float] = {}
         self._layout = layout([])
@@ -99,12 +102,12 @@ class TensorBoard(Monitor):
 
     def on_epoch_end(self, run: Run) -> None:
         """Show the scores."""
-        if self._writer is None or self.detection is None or self.detection.scores is None:
+        if self._writer is None:
             return
-        scores = self.detection.scores.cpu()
+        scores = run.samples.values(self._signal, self._unless).cpu()
         seen = (~scores.isnan()).nonzero().flatten()
         if len(seen):
-            self._show_scores(self._writer, scores, seen, run.step)
+            self._show_scores(self._writer, scores, seen, run)
         self._flush()
 
     def on_save(self, run: Run) -> None:
@@ -119,6 +122,8 @@ class TensorBoard(Monitor):
         """Add the HParams entry and close the file."""
         if self._writer is None:
             return
+        if run.shortcut.sought and run.shortcut.figures:
+            self._writer.add_text("shortcut", sentence(run.shortcut.figures), run.step)
         if self.settings or self._final:
             from torch.utils.tensorboard.summary import hparams
 
@@ -143,17 +148,18 @@ class TensorBoard(Monitor):
             self._writer.add_custom_scalars(now)  # the page shows the last one
         self._writer.flush()
 
-    def _show_scores(self, writer: SummaryWriter, scores: Tensor, seen: Tensor, step: int) -> None:
-        assert self.detection is not None
-        conflicting = self.detection.conflicting
+    def _show_scores(self, writer: SummaryWriter, scores: Tensor, seen: Tensor, run: Run) -> None:
+        step = run.step
+        conflicting = None if self.detection is None else self.detection.conflicting
         if conflicting is not None:
             labels = conflicting.cpu()[seen]
             writer.add_pr_curve("detect/pr", labels, scores[seen].clamp(0, 1), step)
         if self.images is None:
             return
+        labels = run.samples.values("bias_label", unless="noise").nan_to_num(-1).long().cpu()
         order = seen[scores[seen].argsort(descending=True)]
         for tag, chosen in (("top_scored", order[:TOP]), ("lowest_scored", order.flip(0)[:TOP])):
-            writer.add_image(f"detect/{tag}", self._picture(self.images, chosen), step)
+            writer.add_image(f"detect/{tag}", _picture(self.images, chosen, labels), step)
         targets = self.images.targets.cpu()[seen]
         for label in self._followed:
             name, of_class = self.images.classes[label], scores[seen][targets == label]
@@ -162,18 +168,16 @@ class TensorBoard(Monitor):
                 self._scalar(f"detect/share_flagged/{name}", share, step)
                 writer.add_histogram(f"scores/{name}", of_class.numpy(), step, bins=50)
 
-    def _picture(self, images: Images, chosen: Tensor) -> Tensor:
-        assert self.detection is not None
-        pixels = images.images[chosen.to(images.images.device)].cpu()
-        targets = images.targets.cpu()[chosen].tolist()
-        groups = self.detection.groups
-        views = targets if groups is None else groups.cpu()[chosen].tolist()
-        names = dict(enumerate(images.classes))
-        captions = [
-            (names[target], "" if view in (target, -1) else f"like {names.get(view, view)}")
-            for target, view in zip(targets, views, strict=True)
-        ]
-        return grid(captioned(pixels, captions), columns=6)
+
+def _picture(images: Images, chosen: Tensor, labels: Tensor) -> Tensor:
+    pixels = images.images[chosen.to(images.images.device)].cpu()
+    targets = images.targets.cpu()[chosen].tolist()
+    names = dict(enumerate(images.classes))
+    captions = [
+        (names[target], "" if label in (target, -1) else f"like {names.get(label, label)}")
+        for target, label in zip(targets, labels[chosen].tolist(), strict=True)
+    ]
+    return grid(captioned(pixels, captions), columns=6)
 
 
 def _largest_classes(images: Images) -> list[int]:

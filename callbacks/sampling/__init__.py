@@ -1,1 +1,4 @@
-"""Callbacks that weigh rows or change which rows are drawn."""
+"""Callbacks that weigh rows or change how often they are drawn.
+
+May import: engine, models, functional.
+"""

@@ -59,12 +59,9 @@ class ClusterWeights(Callback):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if variant not in ("paper", "code"):
-            raise ValueError(f"ClusterWeights: variant is {variant!r}, expected 'paper' or 'code'.")
-        if not 0 < momentum <= 1:
-            raise ValueError(f"ClusterWeights: momentum is {momentum}, expected 0 < momentum <= 1.")
-        if not beta > 0:
-            raise ValueError(f"ClusterWeights: beta is {beta}, expected a number above 0.")
+        self.expect("variant", variant, variant in ("paper", "code"), "'paper' or 'code'")
+        self.expect("momentum", momentum, 0 < momentum <= 1, "0 < momentum <= 1")
+        self.expect("beta", beta, beta > 0, "a number above 0")
         self.requires, self.taps = (signal,), (tap,)
         self.variant, self.momentum, self.beta = variant, momentum, beta
         self.tap, self.signal = tap, signal

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from online_debias.engine import Batch, Callback, Run, SampleMemory
+from online_debias.engine import Batch, Callback, Run
 from online_debias.functional.weights.group_dro import (
     balanced_rates,
     exponentiated_update,
@@ -28,7 +28,7 @@ class GroupWeights(Callback):
 
     Mixed rows weigh what others of their group do, and do not count in L_g and n_g.
 
-    Signals: requires `bias_group` (argument `signal`).
+    Signals: requires `bias_label` (argument `signal`).
     Records: `weights/group_weights`, the mean factor; `groups/largest_share`, the largest q_g;
     `groups/max_rate`, how much oftener than before the most drawn sample is drawn, if groups are
     balanced.
@@ -41,6 +41,7 @@ class GroupWeights(Callback):
         limit: largest sampling factor, above 1, so that a group that consists of a few samples
             with a wrong pseudo label does not fill the batches.
         signal: name of the bias label.
+        unless: name of a score; samples that it flags count as bias-aligned.
         name: unique in a run.
 
     Raises:
@@ -48,7 +49,7 @@ class GroupWeights(Callback):
 
     Example:
         >>> GroupWeights(step_size=0.1, balance=False).requires
-        ('bias_group',)
+        ('bias_label',)
     """
 
     log_share: Tensor
@@ -60,50 +61,51 @@ class GroupWeights(Callback):
         adjustment: float = 0.0,
         balance: bool = True,
         limit: float = 50.0,
-        signal: str = "bias_group",
+        signal: str = "bias_label",
+        unless: str | None = "noise",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if not 0 < step_size < math.inf:
-            raise ValueError(
-                f"GroupWeights: step_size is {step_size}, expected a finite number above 0."
-            )
-        if not 0 <= adjustment < math.inf:
-            raise ValueError(
-                f"GroupWeights: adjustment is {adjustment}, expected a finite number >= 0."
-            )
-        if not limit > 1:
-            raise ValueError(f"GroupWeights: limit is {limit}, expected a number above 1.")
-        self.requires = (signal,)
+        self.expect("step_size", step_size, 0 < step_size < math.inf, "a finite number above 0")
+        self.expect("adjustment", adjustment, 0 <= adjustment < math.inf, "a finite number >= 0")
+        self.expect("limit", limit, limit > 1, "a number above 1")
+        self.requires, self.optional = (signal,), (unless,) if unless else ()
+        self.unless = unless
         self.step_size, self.adjustment = step_size, adjustment
         self.balance, self.limit, self.signal = balance, limit, signal
 
     def setup(self, run: Run) -> None:
-        """Make even shares, and the memory of groups."""
+        """Make even shares."""
         self.n_values = run.values_of(self.signal)
         self.n_groups = run.n_classes * self.n_values
         self.register_buffer("log_share", torch.zeros(self.n_groups).log_softmax(0))
         self.register_buffer("sizes", torch.zeros(self.n_groups))
-        self.groups = SampleMemory(run.n_samples)
 
     def on_loss(self, batch: Batch) -> None:
-        """Move the shares, weigh the rows, remember their groups."""
+        """Move the shares, weigh the rows."""
         assert batch.losses is not None
-        bias = batch.signals[self.signal].long().clamp(0, self.n_values - 1)
-        group, keep = batch.targets * self.n_values + bias, ~batch.mixed
+        flagged = self.run.samples.flagged(self.unless, batch.index)
+        label = torch.where(flagged, batch.targets, batch.signals[self.signal])
+        group, keep = self._groups(batch.targets, label), ~batch.mixed
         means = group_means(batch.losses.detach(), group, keep, self.n_groups)
         self.log_share.copy_(
             exponentiated_update(self.log_share, means, self.sizes, self.step_size, self.adjustment)
         )
         share = self.log_share.exp()
         batch.reweight(self.name, row_factors(share, group))
-        self.groups.update(batch.index, group, keep)
         self.run.record("groups/largest_share", share.max())
 
     def on_epoch_end(self, run: Run) -> None:
         """Count the groups and propose the factors for the next round."""
-        self.sizes.copy_(group_sizes(self.groups.values, self.n_groups))
+        label = run.samples.values(self.signal, self.unless)
+        groups = self._groups(run.samples.targets, label.nan_to_num()).to(label.dtype)
+        groups = groups.masked_fill(label.isnan(), torch.nan)
+        self.sizes.copy_(group_sizes(groups, self.n_groups))
         if self.balance:
-            factor = balanced_rates(self.groups.values, self.sizes, self.limit)
+            factor = balanced_rates(groups, self.sizes, self.limit)
             run.resample(self.name, None, factor)
             run.record("groups/max_rate", factor.max())
+
+    def _groups(self, targets: Tensor, label: Tensor) -> Tensor:
+        """Return the number of each one's group, a cell of target and bias label."""
+        return targets * self.n_values + label.long().clamp(0, self.n_values - 1)

@@ -24,10 +24,11 @@ class RelativeDifficulty(Callback):
     LfF (Nam, Cha, Ahn, Lee, Shin, NeurIPS 2020). The second network sees the same images and is
     trained with generalised cross-entropy, which holds on to what is learned first. A sample's
     cross-entropies under both networks are remembered as moving averages, and it weighs
-    e_b / (e_b + e_d), see `functional.relative_difficulty`: hard for the biased network and easy
-    for the model means much. The second network stays biased under resampling, since its rows count
-    with 1 / rate. Mixed rows teach it nothing and are not remembered; they weigh what their sample
-    does. The run scales weights to mean 1 over a batch; `normalize: none` leaves them as published.
+    e_b / (e_b + e_d), see `functional.weights.relative_difficulty`: hard for the biased network and
+    easy for the model means much. The second network stays biased under resampling, since its rows
+    count with 1 / rate. Mixed rows teach it nothing and are not remembered; they weigh what their
+    sample does. The run scales weights to mean 1 over a batch; `normalize: none` leaves them as
+    published.
 
     Signals: provides `bias_logits` (argument `signal`), the second network's logits.
     Records: `terms/relative_difficulty`, the loss of the second network;
@@ -66,16 +67,9 @@ class RelativeDifficulty(Callback):
                 "RelativeDifficulty: network is a module, expected what makes one from the number "
                 "of classes, so that its weights depend on the run's seed alone."
             )
-        if not 0 < q <= 1:
-            raise ValueError(f"RelativeDifficulty: q is {q}, expected 0 < q <= 1.")
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                f"RelativeDifficulty: momentum is {momentum}, expected 0 <= momentum < 1."
-            )
-        if variant not in get_args(Variant):
-            raise ValueError(
-                f"RelativeDifficulty: variant is {variant!r}, expected 'paper' or 'code'."
-            )
+        self.expect("q", q, 0 < q <= 1, "0 < q <= 1")
+        self.expect("momentum", momentum, 0 <= momentum < 1, "0 <= momentum < 1")
+        self.expect("variant", variant, variant in get_args(Variant), "'paper' or 'code'")
         self.provides = (signal,)
         self.make, self.q, self.momentum = network or SmallConvNet, q, momentum
         self.signal = signal

@@ -12,12 +12,14 @@ class Reweight(Callback):
     an inverse propensity weight: 1 where the biased view agrees with the class. It needs no guess
     of how many samples conflict.
 
-    Signals: requires `conflict` (argument `signal`).
+    Signals: requires `conflict` (argument `signal`); leaves out what `noise` flags, if that is
+    published (argument `unless`).
     Records: `weights/reweight`, the mean factor.
 
     Args:
         signal: name of the score.
         limit: largest factor, above 1.
+        unless: name of a score; rows whose sample it flags count as bias-aligned.
         name: unique in a run.
 
     Example:
@@ -26,14 +28,19 @@ class Reweight(Callback):
     """
 
     def __init__(
-        self, signal: str = "conflict", limit: float = 50.0, name: str | None = None
+        self,
+        signal: str = "conflict",
+        limit: float = 50.0,
+        unless: str | None = "noise",
+        name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if not limit > 1:
-            raise ValueError(f"Reweight: limit is {limit}, expected a number above 1.")
-        self.requires = (signal,)
-        self.signal, self.limit = signal, limit
+        self.expect("limit", limit, limit > 1, "a number above 1")
+        self.requires, self.optional = (signal,), (unless,) if unless else ()
+        self.signal, self.limit, self.unless = signal, limit, unless
 
     def on_loss(self, batch: Batch) -> None:
         """Multiply the weights; mixed rows have the score 0 and so the factor 1."""
-        batch.reweight(self.name, 1 / (1 - batch.signals[self.signal]).clamp_min(1 / self.limit))
+        flagged = self.run.samples.flagged(self.unless, batch.index)
+        score = batch.signals[self.signal].masked_fill(flagged, 0.0)
+        batch.reweight(self.name, 1 / (1 - score).clamp_min(1 / self.limit))

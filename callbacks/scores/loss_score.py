@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from online_debias.engine import Batch, Callback, Run, SampleMemory
 from online_debias.functional.losses.cross_entropy import cross_entropy
 from online_debias.functional.scores.loss_score import loss_score
@@ -38,8 +36,7 @@ class LossScore(Callback):
         self, momentum: float = 0.7, signal: str = "conflict", name: str | None = None
     ) -> None:
         super().__init__(name)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"LossScore: momentum is {momentum}, expected 0 <= momentum < 1.")
+        self.expect("momentum", momentum, 0 <= momentum < 1, "0 <= momentum < 1")
         self.provides = (signal,)
         self.momentum, self.signal = momentum, signal
 
@@ -54,6 +51,5 @@ class LossScore(Callback):
         if self.losses is not None:
             self.losses.update(batch.index, loss, ~batch.mixed)
             loss = self.losses.read(batch.index)
-        score = torch.where(batch.mixed, 0.0, loss_score(loss))
-        batch.publish(self.signal, score)
-        self.run.record("detect/mean_score", score.mean())
+        batch.publish(self.signal, loss_score(loss), ~batch.mixed)
+        self.run.record("detect/mean_score", batch.signals[self.signal].mean())

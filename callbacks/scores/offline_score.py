@@ -28,7 +28,7 @@ class OfflineScore(Callback):
     Scores of all detectors have 1/2 on the detector's own boundary: decision_function 0 in
     scikit-learn, threshold_ in PyOD. Beyond it they rise as a logistic function of the decision
     value over its median distance to the boundary in the class, see
-    `functional.decision_score`. A class of less than two distinct rows has the scores 0.
+    `functional.scores.decision_score`. A class of less than two distinct rows has the scores 0.
 
     Signals: provides `conflict` in [0, 1] (argument `signal`); mixed rows are published as 0.
     Records: `detect/mean_score`, the mean score of the batch.
@@ -67,8 +67,7 @@ class OfflineScore(Callback):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if every < 1:
-            raise ValueError(f"OfflineScore: every is {every}, expected at least 1 epoch.")
+        self.expect("every", every, every >= 1, "at least 1 epoch")
         self.kind = class_at("OfflineScore", detector)
         self.arguments = SUITED.get(detector, {}) if arguments is None else dict(arguments)
         check_detector("OfflineScore", detector, self.kind, self.arguments)
@@ -88,9 +87,8 @@ class OfflineScore(Callback):
         """Collect in an epoch that ends with a fit, and publish."""
         if (batch.epoch + 1) % self.every == 0:
             self._collect(batch)
-        score = self.scores[batch.index].masked_fill(batch.mixed, 0.0)
-        batch.publish(self.signal, score)
-        self.run.record("detect/mean_score", score.mean())
+        batch.publish(self.signal, self.scores[batch.index], ~batch.mixed)
+        self.run.record("detect/mean_score", batch.signals[self.signal].mean())
 
     def on_epoch_end(self, run: Run) -> None:
         """Fit and score, class by class."""

@@ -13,12 +13,12 @@ class OracleGroups(Callback):
     In the place of a biased view it shows what a method does with perfect pseudo bias labels. The
     run is marked as an oracle.
 
-    Signals: provides `bias_group`, the true bias label (argument `group_signal`), and `conflict`,
+    Signals: provides `bias_label`, the true bias label (argument `label_signal`), and `conflict`,
     1 for bias-conflicting rows and 0 for others (argument `signal`). Mixed rows have the score 0,
     and the bias value of their first image.
 
     Args:
-        group_signal: name of the bias value; None does not publish it.
+        label_signal: name of the bias value; None does not publish it.
         signal: name of the score; None does not publish it.
         name: unique in a run.
 
@@ -27,38 +27,38 @@ class OracleGroups(Callback):
 
     Example:
         >>> OracleGroups(signal=None).provides
-        ('bias_group',)
+        ('bias_label',)
     """
 
     uses_annotations = True
 
     def __init__(
         self,
-        group_signal: str | None = "bias_group",
+        label_signal: str | None = "bias_label",
         signal: str | None = "conflict",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if group_signal is None and signal is None:
+        if label_signal is None and signal is None:
             raise ValueError(
-                "OracleGroups: group_signal and signal are None, expected a name for at least one "
+                "OracleGroups: label_signal and signal are None, expected a name for at least one "
                 "of them."
             )
-        self.group_signal, self.signal = group_signal, signal
-        self.provides = tuple(given for given in (group_signal, signal) if given)
+        self.label_signal, self.signal = label_signal, signal
+        self.provides = tuple(given for given in (label_signal, signal) if given)
 
     def setup(self, run: Run) -> None:
         """Say how many bias values there are."""
         assert self.bias is not None  # the engine refuses data without
-        if self.group_signal:
-            run.n_values[self.group_signal] = int(self.bias.max()) + 1
+        if self.label_signal:
+            run.n_values[self.label_signal] = int(self.bias.max()) + 1
 
     def on_features(self, batch: Batch) -> None:
         """Publish."""
         assert self.bias is not None
         bias = self.bias[batch.index]
-        if self.group_signal:
-            batch.publish(self.group_signal, bias)
+        if self.label_signal:
+            batch.publish(self.label_signal, bias)
         if self.signal:
-            conflicting = (bias != batch.targets) & ~batch.mixed
-            batch.publish(self.signal, conflicting.to(torch.float32))
+            conflicting = (bias != batch.targets).to(torch.float32)
+            batch.publish(self.signal, conflicting, ~batch.mixed)

@@ -16,15 +16,15 @@ class PseudoLabels(Callback):
     So what another run, another model or a person found out can be given to any action: two-step
     methods hand their findings to their last training by it.
 
-    Signals: provides `conflict` in [0, 1] (argument `signal`) and `bias_group` (argument
-    `group_signal`). Mixed rows have the score 0, and the bias value of their first image.
+    Signals: provides `conflict` in [0, 1] (argument `signal`) and `bias_label` (argument
+    `label_signal`). Mixed rows have the score 0, and the bias value of their first image.
 
     Args:
-        file: `index,target,score,bias_group`, one row a training sample.
+        file: `index,target,score,bias_label`, one row a training sample.
         threshold: makes flags of the scores: 1 above it, 0 up to it; None publishes them as they
             are.
         signal: name of the published score.
-        group_signal: name of the published bias value.
+        label_signal: name of the published bias value.
         name: unique in a run.
 
     Raises:
@@ -33,28 +33,26 @@ class PseudoLabels(Callback):
 
     Example:
         >>> PseudoLabels("runs/two-step/scores.csv", threshold=0.5).provides
-        ('conflict', 'bias_group')
+        ('conflict', 'bias_label')
     """
 
     score: Tensor
-    bias_group: Tensor
+    bias_label: Tensor
 
     def __init__(
         self,
         file: str | Path = "scores.csv",
         threshold: float | None = None,
         signal: str = "conflict",
-        group_signal: str = "bias_group",
+        label_signal: str = "bias_label",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if threshold is not None and not 0 <= threshold < 1:
-            raise ValueError(
-                f"PseudoLabels: threshold is {threshold}, expected 0 <= threshold < 1, or None."
-            )
-        self.provides = (signal, group_signal)
+        valid = threshold is None or 0 <= threshold < 1
+        self.expect("threshold", threshold, valid, "0 <= threshold < 1, or None")
+        self.provides = (signal, label_signal)
         self.file, self.threshold = Path(file), threshold
-        self.signal, self.group_signal = signal, group_signal
+        self.signal, self.label_signal = signal, label_signal
 
     def setup(self, run: Run) -> None:
         """Read the file."""
@@ -67,10 +65,10 @@ class PseudoLabels(Callback):
         if self.threshold is not None:
             score = (score > self.threshold).float()
         self.register_buffer("score", score.to(run.device))
-        self.register_buffer("bias_group", group.to(run.device))
-        run.n_values[self.group_signal] = max(run.n_classes, int(group.max()) + 1)
+        self.register_buffer("bias_label", group.to(run.device))
+        run.n_values[self.label_signal] = max(run.n_classes, int(group.max()) + 1)
 
     def on_features(self, batch: Batch) -> None:
         """Publish."""
-        batch.publish(self.signal, self.score[batch.index].masked_fill(batch.mixed, 0.0))
-        batch.publish(self.group_signal, self.bias_group[batch.index])
+        batch.publish(self.signal, self.score[batch.index], ~batch.mixed)
+        batch.publish(self.label_signal, self.bias_label[batch.index])

@@ -81,8 +81,7 @@ class RiverScore(Callback):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if lag < 0:
-            raise ValueError(f"RiverScore: lag is {lag}, expected a number of steps >= 0.")
+        self.expect("lag", lag, lag >= 0, "a number of steps >= 0")
         self.kind = class_at("RiverScore", detector)
         self.arguments = SUITED.get(detector, {}) if arguments is None else dict(arguments)
         self.allowed = ("river.", f"{self.kind.__module__.partition('.')[0]}.")
@@ -109,9 +108,9 @@ class RiverScore(Callback):
             due = self._waiting.popleft()
             scores = due.scores.result().to(batch.index.device, non_blocking=True)
             self.known.update(due.index, scores, due.plain)
-        score = self.known.read(batch.index).nan_to_num().masked_fill(batch.mixed, 0.0)
-        batch.publish(self.signal, score)
-        self.run.record("detect/mean_score", score.mean())
+        score = self.known.read(batch.index).nan_to_num()
+        batch.publish(self.signal, score, ~batch.mixed)
+        self.run.record("detect/mean_score", batch.signals[self.signal].mean())
         self.run.record("detect/river_lag", float(self.lag))
 
     def on_fit_end(self, run: Run) -> None:

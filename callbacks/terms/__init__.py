@@ -1,1 +1,1 @@
-"""Callbacks that add a term to the loss."""
+"""Callbacks that add a term to the loss. May import: engine, models, taps, functional."""

@@ -18,7 +18,7 @@ class Confusion(PrivateHead):
     by log K of K bias values, where the head's prediction says nothing. The paper takes turns
     between the head and the model; here both learn in every step.
 
-    Signals: requires `bias_group` (argument `signal`).
+    Signals: requires `bias_label` (argument `signal`).
     Records: `terms/confusion`, the weighted confusion loss; `terms/confusion_head`, the
     cross-entropy of the head.
 
@@ -39,7 +39,7 @@ class Confusion(PrivateHead):
     def __init__(
         self,
         weight: float = 0.1,
-        signal: str = "bias_group",
+        signal: str = "bias_label",
         tap: str = "bottleneck",
         name: str | None = None,
     ) -> None:

@@ -22,7 +22,7 @@ class GradientReversal(PrivateHead):
     both, and the defaults are the same (.1 x .1 = .01). Its heads are two convolutions on an early
     feature map, this one is linear.
 
-    Signals: requires `bias_group` (argument `signal`).
+    Signals: requires `bias_label` (argument `signal`).
     Records: `terms/gradient_reversal`, the weighted terms of the model;
     `terms/gradient_reversal_head`, the cross-entropy of the head.
 
@@ -39,22 +39,19 @@ class GradientReversal(PrivateHead):
 
     Example:
         >>> GradientReversal(weight=0.05, entropy=0.0).requires
-        ('bias_group',)
+        ('bias_label',)
     """
 
     def __init__(
         self,
         weight: float = 0.1,
         entropy: float = 0.1,
-        signal: str = "bias_group",
+        signal: str = "bias_label",
         tap: str = "bottleneck",
         name: str | None = None,
     ) -> None:
         super().__init__(weight, signal, tap, name)
-        if not 0 <= entropy < math.inf:
-            raise ValueError(
-                f"GradientReversal: entropy is {entropy}, expected a finite number >= 0."
-            )
+        self.expect("entropy", entropy, 0 <= entropy < math.inf, "a finite number >= 0")
         self.entropy = entropy
 
     def removal(self, logits: Tensor, bias: Tensor, keep: Tensor) -> Tensor:

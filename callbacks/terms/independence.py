@@ -21,8 +21,8 @@ class Independence(Callback):
     small for anything but colour and texture; it learns the classes and to be as dependent on the
     model as it can, the model to be independent of it. Dependence is HSIC with RBF kernels. One
     backward trains both: each sees the other's features detached. Unlike the release, the width of
-    a kernel is relative to the distances in the batch (see `functional.hsic`): a width of 1 on raw
-    features tells nothing where distances are about 10. Mixed rows count in no part of it.
+    a kernel is relative to the distances in the batch (see `functional.losses.hsic`): a width of 1
+    on raw features says nothing where distances are about 10. Mixed rows count in no part of it.
 
     Signals: none.
     Records: `terms/independence`, the model's HSIC term; `terms/independence_head`, the loss of the
@@ -58,10 +58,8 @@ class Independence(Callback):
                 "Independence: network is a module, expected what makes one from the number of "
                 "classes, so that its weights depend on the run's seed alone."
             )
-        if not weight > 0:
-            raise ValueError(f"Independence: weight is {weight}, expected a number above 0.")
-        if not sigma > 0:
-            raise ValueError(f"Independence: sigma is {sigma}, expected a number above 0.")
+        self.expect("weight", weight, weight > 0, "a number above 0")
+        self.expect("sigma", sigma, sigma > 0, "a number above 0")
         self.make: Callable[[int], nn.Module] = network or _sees_colour_only
         self.taps = (tap,)
         self.weight, self.sigma, self.tap = weight, sigma, tap

@@ -17,7 +17,7 @@ class Information(PrivateHead):
     normalised to [0, 1]. The released code minimises .5 cross-entropy + .2 information; at half
     the learning rate that is this callback's default, the ratio .4.
 
-    Signals: requires `bias_group` (argument `signal`).
+    Signals: requires `bias_label` (argument `signal`).
     Records: `terms/information`, the weighted information; `terms/information_head`, the
     cross-entropy of the head.
 
@@ -32,13 +32,13 @@ class Information(PrivateHead):
 
     Example:
         >>> Information(weight=0.4).requires
-        ('bias_group',)
+        ('bias_label',)
     """
 
     def __init__(
         self,
         weight: float = 0.4,
-        signal: str = "bias_group",
+        signal: str = "bias_label",
         tap: str = "bottleneck",
         name: str | None = None,
     ) -> None:

@@ -32,9 +32,7 @@ class PrivateHead(Callback):
 
     def __init__(self, weight: float, signal: str, tap: str, name: str | None) -> None:
         super().__init__(name)
-        if not 0 < weight < math.inf:
-            kind = type(self).__name__
-            raise ValueError(f"{kind}: weight is {weight}, expected a finite number above 0.")
+        self.expect("weight", weight, 0 < weight < math.inf, "a finite number above 0")
         self.requires, self.taps = (signal,), (tap,)
         self.weight, self.signal, self.tap = weight, signal, tap
 

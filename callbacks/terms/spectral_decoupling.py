@@ -33,10 +33,7 @@ class SpectralDecoupling(Callback):
 
     def __init__(self, weight: float = 0.01, name: str | None = None) -> None:
         super().__init__(name)
-        if not 0 < weight < math.inf:
-            raise ValueError(
-                f"SpectralDecoupling: weight is {weight}, expected a finite number above 0."
-            )
+        self.expect("weight", weight, 0 < weight < math.inf, "a finite number above 0")
         self.weight = weight
 
     def on_loss(self, batch: Batch) -> None:

@@ -1,1 +1,1 @@
-"""Callbacks that judge: is there a shortcut, is a label wrong?"""
+"""Callbacks that judge labels: is one wrong? May import: engine, functional."""

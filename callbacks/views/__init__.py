@@ -1,1 +1,4 @@
-"""Callbacks that learn a biased view beside the model: probes, amplifiers, clusters."""
+"""Callbacks that learn a biased view beside the model: probes, amplifiers, clusters.
+
+May import: engine, models, detectors, functional, runtime.
+"""

@@ -25,7 +25,7 @@ class BiasAmplifier(Callback):
     method `ddb-2` trains one first; any network saved by a run can be given.
 
     Signals: provides `bias_logits`, the amplifier's logits (argument `logits_signal`),
-    `bias_group`, the class it predicts (argument `group_signal`), and `conflict`, 1 - p(target) /
+    `bias_label`, the class it predicts (argument `label_signal`), and `conflict`, 1 - p(target) /
     max p (argument `signal`). Mixed rows are published as not conflicting: score 0, the target as
     bias value; they are weighed like others.
     Records: `weights/bias_amplifier`, the mean weight before it is scaled.
@@ -34,7 +34,7 @@ class BiasAmplifier(Callback):
         weights: the file of its weights, as runs write it.
         network: makes the network they are of, from the number of classes; SmallConvNet by default.
         logits_signal: name of the published logits.
-        group_signal: name of the published bias value.
+        label_signal: name of the published bias value.
         signal: name of the published score.
         name: unique in a run.
 
@@ -43,7 +43,7 @@ class BiasAmplifier(Callback):
 
     Example:
         >>> BiasAmplifier("runs/ddb/amplifier/model.safetensors").provides
-        ('bias_logits', 'bias_group', 'conflict')
+        ('bias_logits', 'bias_label', 'conflict')
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class BiasAmplifier(Callback):
         weights: str | Path = "model.safetensors",
         network: Callable[[int], nn.Module] | None = None,
         logits_signal: str = "bias_logits",
-        group_signal: str = "bias_group",
+        label_signal: str = "bias_label",
         signal: str = "conflict",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
         self.weights, self.make = Path(weights), network or SmallConvNet
-        self.logits_signal, self.group_signal, self.signal = logits_signal, group_signal, signal
-        self.provides = (logits_signal, group_signal, signal)
+        self.logits_signal, self.label_signal, self.signal = logits_signal, label_signal, signal
+        self.provides = (logits_signal, label_signal, signal)
 
     def setup(self, run: Run) -> None:
         """Load the amplifier and freeze it."""
@@ -71,10 +71,9 @@ class BiasAmplifier(Callback):
         with torch.no_grad():
             logits = self.network(batch.inputs)
         posterior, targets = logits.softmax(1), batch.targets
-        group = torch.where(batch.mixed, targets, posterior.argmax(1))
         batch.publish(self.logits_signal, logits)
-        batch.publish(self.group_signal, group)
-        batch.publish(self.signal, conflict(posterior, targets).masked_fill(batch.mixed, 0.0))
+        batch.publish(self.label_signal, posterior.argmax(1), ~batch.mixed)
+        batch.publish(self.signal, conflict(posterior, targets), ~batch.mixed)
 
     def on_loss(self, batch: Batch) -> None:
         """Weigh."""

@@ -26,10 +26,10 @@ class BiasProbe(Callback):
     model nothing, and standardised by moving moments. Rows count 1 / rate in what it learns, so
     that drawing conflicting samples more often does not debias it; mixed rows do not count.
 
-    Signals: provides `bias_logits` (argument `logits_signal`), `bias_group`, the class the head
-    predicts (argument `group_signal`), and `conflict`, 1 - p(target) / max p (argument `signal`).
-    Mixed rows, and all rows in the first ten steps, are published as not conflicting: score 0, the
-    target as bias value; the latter are withheld, so that nobody remembers them.
+    Signals: provides `bias_logits` (argument `logits_signal`), `bias_label`, the class the head
+    predicts (argument `label_signal`), and `conflict`, 1 - p(target) / max p (argument `signal`).
+    Nothing is known of mixed rows, nor of any in the first ten steps: their score is 0, their bias
+    label the target.
     Records: `terms/bias_probe`, the head's loss; `detect/mean_score`, the mean score of the batch.
 
     Args:
@@ -37,7 +37,7 @@ class BiasProbe(Callback):
         hidden: width of the head's hidden layer; 0 is a linear head.
         q: of the generalised cross-entropy, in (0, 1]; larger keeps more to what is easy.
         logits_signal: name of the head's logits.
-        group_signal: name of the bias value; None does not publish it.
+        label_signal: name of the bias label; None does not publish it.
         signal: name of the score; None does not publish it.
         name: unique in a run.
 
@@ -46,7 +46,7 @@ class BiasProbe(Callback):
 
     Example:
         >>> BiasProbe(hidden=0, signal=None).provides
-        ('bias_logits', 'bias_group')
+        ('bias_logits', 'bias_label')
     """
 
     mean: Tensor
@@ -59,19 +59,17 @@ class BiasProbe(Callback):
         hidden: int = 64,
         q: float = 0.7,
         logits_signal: str = "bias_logits",
-        group_signal: str | None = "bias_group",
+        label_signal: str | None = "bias_label",
         signal: str | None = "conflict",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if hidden < 0:
-            raise ValueError(f"BiasProbe: hidden is {hidden}, expected a whole number >= 0.")
-        if not 0 < q <= 1:
-            raise ValueError(f"BiasProbe: q is {q}, expected 0 < q <= 1.")
+        self.expect("hidden", hidden, hidden >= 0, "a whole number >= 0")
+        self.expect("q", q, 0 < q <= 1, "0 < q <= 1")
         self.tap, self.hidden, self.q = tap, hidden, q
-        self.logits_signal, self.group_signal, self.signal = logits_signal, group_signal, signal
+        self.logits_signal, self.label_signal, self.signal = logits_signal, label_signal, signal
         self.taps = (tap,)
-        self.provides = (logits_signal, *(given for given in (group_signal, signal) if given))
+        self.provides = (logits_signal, *(given for given in (label_signal, signal) if given))
 
     def setup(self, run: Run) -> None:
         """Make the head and the moments of its features."""
@@ -95,20 +93,15 @@ class BiasProbe(Callback):
         batch.add_loss(self.name, mass_mean(losses, mass))
 
         posterior = logits.detach().softmax(1)
-        agrees = batch.mixed | (self.run.step < _LEARNING_STEPS)
+        known = torch.full_like(batch.mixed, self.run.step >= _LEARNING_STEPS)
         batch.publish(self.logits_signal, logits)
-        if self.group_signal:
-            group = torch.where(agrees, batch.targets, posterior.argmax(1))
-            batch.publish(self.group_signal, group)
+        if self.label_signal:
+            batch.publish(self.label_signal, posterior.argmax(1), known)
         if self.signal:
-            score = conflict(posterior, batch.targets).masked_fill(agrees, 0)
-            batch.publish(self.signal, score)
-            self.run.record("detect/mean_score", score.mean())
-        if self.run.step < _LEARNING_STEPS:
-            for signal in self.provides[1:]:
-                batch.withhold(signal, torch.ones_like(batch.mixed))
+            batch.publish(self.signal, conflict(posterior, batch.targets), known)
+            self.run.record("detect/mean_score", batch.signals[self.signal].mean())
 
-    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
+    def predict_bias(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
         """Return the class the head predicts; None in the first ten steps."""
         if self.run.step < _LEARNING_STEPS:
             return None

@@ -13,6 +13,7 @@ from torch import Tensor
 from online_debias.engine import Batch, Callback, Run, SampleMemory
 from online_debias.functional.by_index import last_by_index
 from online_debias.functional.weights import clusters
+from online_debias.functional.weights.k_means import k_means
 from online_debias.runtime import seeds
 
 
@@ -27,7 +28,7 @@ class OfflineClusters(Callback):
     class.
 
     Signals: provides `cluster`, the number target * n_clusters + c (argument `signal`), and
-    `bias_group`, c alone, which means nothing across classes (argument `group_signal`). Mixed
+    `bias_label`, c alone, which means nothing across classes (argument `label_signal`). Mixed
     rows have the cluster of their first image.
     Records: nothing.
 
@@ -38,7 +39,7 @@ class OfflineClusters(Callback):
         tap: name of the features, without a file.
         warmup: epochs before the clustering, at least 1.
         signal: name of the number of the (class, cluster) cell.
-        group_signal: name of the cluster's number alone; None does not publish it.
+        label_signal: name of the cluster's number alone; None does not publish it.
         name: unique in a run.
 
     Raises:
@@ -61,18 +62,16 @@ class OfflineClusters(Callback):
         tap: str = "bottleneck",
         warmup: int = 1,
         signal: str = "cluster",
-        group_signal: str | None = "bias_group",
+        label_signal: str | None = "bias_label",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if n_clusters < 1:
-            raise ValueError(f"OfflineClusters: n_clusters is {n_clusters}, expected at least 1.")
-        if warmup < 1:
-            raise ValueError(f"OfflineClusters: warmup is {warmup}, expected at least 1 epoch.")
+        self.expect("n_clusters", n_clusters, n_clusters >= 1, "at least 1")
+        self.expect("warmup", warmup, warmup >= 1, "at least 1 epoch")
         self.n_clusters, self.features, self.tap = n_clusters, features, tap
-        self.warmup, self.signal, self.group_signal = warmup, signal, group_signal
+        self.warmup, self.signal, self.label_signal = warmup, signal, label_signal
         self.taps = () if features else (tap,)
-        self.provides = (signal, group_signal) if group_signal else (signal,)
+        self.provides = (signal, label_signal) if label_signal else (signal,)
 
     def setup(self, run: Run) -> None:
         """Read the file, and make room for centroids, assignments, and features to collect."""
@@ -87,8 +86,8 @@ class OfflineClusters(Callback):
         self.register_buffer("mass", torch.zeros(run.n_classes, self.n_clusters))
         self.assigned = SampleMemory(run.n_samples)
         run.n_values[self.signal] = run.n_classes * self.n_clusters
-        if self.group_signal:
-            run.n_values[self.group_signal] = self.n_clusters
+        if self.label_signal:
+            run.n_values[self.label_signal] = self.n_clusters
 
     def on_features(self, batch: Batch) -> None:
         """Collect what is to be clustered, and publish."""
@@ -102,8 +101,8 @@ class OfflineClusters(Callback):
         if batch.epoch >= self.warmup:
             self.assigned.update(batch.index, cluster, ~batch.mixed)
         batch.publish(self.signal, batch.targets * self.n_clusters + cluster)
-        if self.group_signal:
-            batch.publish(self.group_signal, cluster)
+        if self.label_signal:
+            batch.publish(self.label_signal, cluster)
 
     def on_epoch_end(self, run: Run) -> None:
         """Cluster, at the end of the warm-up."""
@@ -115,8 +114,8 @@ class OfflineClusters(Callback):
             rows = (targets == target).nonzero().squeeze(1)
             unit = source[rows]
             seed = seeds.derive(run.seed, self.name, target)
-            centroids = cosine_kmeans(unit.cpu(), self.n_clusters, seed).to(unit)
-            self.sums[target, : len(centroids)] = centroids
+            centroids, _ = k_means(unit.cpu(), self.n_clusters, 1, seed)
+            self.sums[target, : len(centroids)] = centroids.to(unit)
             self.mass[target, : len(centroids)] = 1
             cluster, _ = clusters.assign(unit, targets[rows], self.sums, self.mass)
             self.assigned.table[rows] = cluster.to(self.assigned.table.dtype)
@@ -162,22 +161,3 @@ def load_features(path: str, n_samples: int) -> Tensor:
     if not np.isfinite(array).all():
         raise ValueError(f"OfflineClusters: features is {path!r}, {expected}, all finite.")
     return torch.from_numpy(array.astype(np.float32))
-
-
-def cosine_kmeans(unit: Tensor, n_clusters: int, seed: int) -> Tensor:
-    """Return the centroids `[k, D]` of rows of length 1; fewer where there are fewer distinct rows.
-
-    Args:
-        unit: `[n, D]` on the CPU; n may be 0.
-        n_clusters: how many centroids to look for.
-        seed: decides where they start.
-    """
-    k = min(n_clusters, len(unit.unique(dim=0)))
-    if k == 0:
-        return unit
-    from sklearn.cluster import KMeans  # slow to import
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(1):  # several threads would add up in any order
-        found = KMeans(k, n_init=1, random_state=seed % 2**32).fit(unit.double().numpy())
-    return torch.from_numpy(found.cluster_centers_).to(unit.dtype)

@@ -20,7 +20,7 @@ class OnlineClusters(Callback):
     is left by its rows. Rows count 1 / rate; mixed rows are assigned and move nothing.
 
     Signals: provides `cluster`, the number target * n_clusters + c (argument `signal`), and
-    `bias_group`, c alone (argument `group_signal`). With `per_class` a value c means nothing
+    `bias_label`, c alone (argument `label_signal`). With `per_class` a value c means nothing
     across classes; without, it is one pseudo bias label for all of them, as EnD needs it.
     Records: `clusters/alive`, share of the clusters in use; `clusters/cosine`, the mean cosine of
     rows and their centroids.
@@ -31,7 +31,7 @@ class OnlineClusters(Callback):
         per_class: whether each class has centroids of its own.
         momentum: what a centroid keeps for each row that an average cluster gets, in [0, 1).
         signal: name of the number of the (class, cluster) cell.
-        group_signal: name of the cluster's number alone; None does not publish it.
+        label_signal: name of the cluster's number alone; None does not publish it.
         name: unique in a run.
 
     Raises:
@@ -39,7 +39,7 @@ class OnlineClusters(Callback):
 
     Example:
         >>> OnlineClusters(n_clusters=10, per_class=False).provides
-        ('cluster', 'bias_group')
+        ('cluster', 'bias_label')
     """
 
     sums: Tensor
@@ -52,18 +52,16 @@ class OnlineClusters(Callback):
         per_class: bool = True,
         momentum: float = 0.99,
         signal: str = "cluster",
-        group_signal: str | None = "bias_group",
+        label_signal: str | None = "bias_label",
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        if n_clusters < 1:
-            raise ValueError(f"OnlineClusters: n_clusters is {n_clusters}, expected at least 1.")
-        if not 0 <= momentum < 1:
-            raise ValueError(f"OnlineClusters: momentum is {momentum}, expected 0 <= momentum < 1.")
+        self.expect("n_clusters", n_clusters, n_clusters >= 1, "at least 1")
+        self.expect("momentum", momentum, 0 <= momentum < 1, "0 <= momentum < 1")
         self.n_clusters, self.tap, self.per_class = n_clusters, tap, per_class
-        self.momentum, self.signal, self.group_signal = momentum, signal, group_signal
+        self.momentum, self.signal, self.label_signal = momentum, signal, label_signal
         self.taps = (tap,)
-        self.provides = (signal, group_signal) if group_signal else (signal,)
+        self.provides = (signal, label_signal) if label_signal else (signal,)
 
     def setup(self, run: Run) -> None:
         """Make the centroids, all of them still to be placed."""
@@ -72,8 +70,8 @@ class OnlineClusters(Callback):
         self.register_buffer("sums", torch.zeros(shape))
         self.register_buffer("mass", torch.zeros(shape[:2]))
         run.n_values[self.signal] = run.n_classes * self.n_clusters
-        if self.group_signal:
-            run.n_values[self.group_signal] = self.n_clusters
+        if self.label_signal:
+            run.n_values[self.label_signal] = self.n_clusters
 
     def on_features(self, batch: Batch) -> None:
         """Assign, move the centroids, publish."""
@@ -87,7 +85,7 @@ class OnlineClusters(Callback):
         self.sums.copy_(sums)
         self.mass.copy_(mass)
         batch.publish(self.signal, batch.targets * self.n_clusters + cluster)
-        if self.group_signal:
-            batch.publish(self.group_signal, cluster)
+        if self.label_signal:
+            batch.publish(self.label_signal, cluster)
         self.run.record("clusters/alive", clusters.alive(mass).float().mean())
         self.run.record("clusters/cosine", cosine.clamp_min(-1).mean())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from online_debias.memory.former_names import Signals, current_name
 from online_debias.runtime import distributed
 
 
@@ -21,6 +22,13 @@ class Batch:
 
     When ranks train together, callbacks and monitors see the rows of all ranks, in the order in
     which one process would have drawn them; the loop gets the rows of its own rank.
+
+    Example:
+        >>> rows = torch.arange(2)
+        >>> batch = Batch(0, 0, rows, torch.zeros(2, 3), rows, torch.ones(2), rows > 0)
+        >>> batch.publish("conflict", torch.tensor([0.9, 0.8]), known=rows < 1)
+        >>> batch.signals["conflict"], batch.known["conflict"]
+        (tensor([0.9000, 0.0000]), tensor([ True, False]))
     """
 
     step: int
@@ -34,14 +42,10 @@ class Batch:
     features: dict[str, Tensor] = field(default_factory=dict)  # tap -> [B, D], on the graph
     losses: Tensor | None = None  # [B], on the graph
     weights: Tensor | None = None  # [B]
-    signals: dict[str, Tensor] = field(default_factory=dict)  # detached, less what was retracted
-    published: dict[str, Tensor] = field(default_factory=dict)  # signals as who speaks says them
-    withheld: dict[str, Tensor] = field(default_factory=dict)  # signal -> [B] bool, not to be kept
-    hushed: set[str] = field(default_factory=set)  # signals withheld of all, as the host knows
+    signals: Signals = field(default_factory=Signals)  # [B] or [B, ...], detached
+    known: Signals = field(default_factory=Signals)  # [B] bool, of which a signal says something
     factors: dict[str, Tensor] = field(default_factory=dict)  # weight factors [B], by contributor
-    shifts: dict[str, Tensor] = field(
-        default_factory=dict
-    )  # added to logits [B, C], by contributor
+    shifts: dict[str, Tensor] = field(default_factory=dict)  # of logits [B, C], by contributor
     terms: dict[str, Tensor] = field(default_factory=dict)  # scalar loss terms, by contributor
     originals: Tensor | None = None  # [B, ...] inputs as they were drawn, before any callback
     whole: Batch | None = None  # the rows of all ranks, where these are one rank's
@@ -55,83 +59,36 @@ class Batch:
         """`[B]`, what a row counts for in what is learned: drawn often, less; mixed, nothing."""
         return torch.where(self.mixed, 0.0, 1 / self.rate)
 
-    def publish(self, name: str, value: Tensor) -> None:
+    def publish(self, name: str, value: Tensor, known: Tensor | None = None) -> None:
         """Publish a signal, one value a row, for the callbacks that require it.
 
-        Raises:
-            ValueError: `name` was published before in this step, or `value` has not `B` rows.
-        """
-        self.signals[name] = contributed("signal", name, value, len(self), self.signals)
-        self.published[name] = self.signals[name]
+        It is never rewritten: whoever doubts it publishes another one, and readers combine.
 
-    def retract(self, name: str, rows: Tensor) -> None:
-        """Take back what the signal `name` says of `rows` `[B]` bool: they count as bias-aligned.
-
-        Their score becomes 0, their label the target. What several callbacks retract adds up, in
-        any order; `published` keeps the signal as it was.
+        Args:
+            name: of the signal, one of the callback's `provides`.
+            value: `[B]` or `[B, ...]`.
+            known: `[B]` bool, rows of which the signal says something. Of the others, and of mixed
+                rows, a score becomes 0 and a label the target, as of a bias-aligned row. None
+                leaves every value as it is. Mixed rows are never remembered.
 
         Raises:
-            ValueError: no callback published the signal, or `rows` is not `[B]` bool.
+            ValueError: `name` was published before in this step, `value` has not `B` rows, or
+                `known` is not `[B]` bool.
         """
-        if name not in self.signals:
-            known = ", ".join(sorted(self.signals)) or "none"
-            raise ValueError(f"There is no signal {name!r} to retract from; published are {known}.")
-        if rows.shape != self.targets.shape or rows.dtype != torch.bool:
-            raise ValueError(
-                f"Rows to retract from {name!r} are {list(rows.shape)} {rows.dtype}, expected "
-                f"[{len(self)}] torch.bool: one truth value a row."
-            )
-        value = self.signals[name]
-        neutral = torch.zeros_like(value) if value.is_floating_point() else self.targets
-        self.signals[name] = torch.where(rows, neutral, value)
-
-    def withhold(self, name: str, rows: Tensor) -> None:
-        """Retract a signal of `rows` `[B]` because nothing is known yet: nobody should remember it.
-
-        Raises:
-            ValueError: see `retract`.
-        """
-        self.retract(name, rows)
-        self.withheld[name] = self.withheld[name] | rows if name in self.withheld else rows
-
-    def hush(self, name: str) -> None:
-        """Withhold a signal of all rows in a way that the host knows: who acts on it may rest.
-
-        Raises:
-            ValueError: see `retract`.
-        """
-        self.withhold(name, torch.ones_like(self.mixed))
-        self.hushed.add(name)
-
-    def replace(self, name: str, value: Tensor, rows: Tensor) -> None:
-        """Give the signal `name` the `value` `[B]` in `rows` `[B]`, by who replaces or restates it.
-
-        It counts as published there, and nothing of it is withheld any more.
-
-        Raises:
-            ValueError: see `retract`; or `value` has not `B` rows.
-        """
-        self.retract(name, rows)
-        value = contributed("replacement of the signal", name, value, len(self))
-        for signals in (self.signals, self.published):
-            signals[name] = torch.where(rows, value.to(signals[name].dtype), signals[name])
-        if name in self.withheld:
-            self.withheld[name] = self.withheld[name] & ~rows
-        self.hushed.discard(name)
-
-    def known(self, name: str) -> Tensor:
-        """`[B]` bool, rows of which a memory of the signal `name` should be kept.
-
-        They are training images as they are, and nobody withheld what the signal says of them.
-        """
-        plain = ~self.mixed
-        return plain & ~self.withheld[name] if name in self.withheld else plain
-
-    def silent(self, name: str) -> Tensor:
-        """0-dim bool, whether the signal `name` is withheld of all rows: what it said is void."""
-        if name in self.withheld:
-            return self.withheld[name].all()
-        return torch.zeros((), dtype=torch.bool, device=self.mixed.device)
+        name, plain = current_name(name), ~self.mixed
+        value = contributed("signal", name, value, len(self), self.signals)
+        if known is not None:
+            if known.shape != plain.shape or known.dtype != torch.bool:
+                raise ValueError(
+                    f"The known rows of signal {name!r} are {list(known.shape)} {known.dtype}, "
+                    f"expected [{len(self)}] torch.bool: one truth value a row."
+                )
+            plain = plain & known
+            shape = (-1, *[1] * (value.ndim - 1))
+            is_label = not (value.is_floating_point() or value.dtype == torch.bool)
+            neutral = self.targets.view(shape) if is_label else torch.zeros_like(value)
+            value = torch.where(plain.view(shape), value, neutral)
+        self.signals[name], self.known[name] = value, plain
 
     def append(self, rows: Tensor, inputs: Tensor) -> None:
         """Append variations `inputs` `[K, ...]` of the rows `rows` `[K]`, in `on_batch` only.
@@ -219,6 +176,18 @@ class Batch:
             whole=self,
         )
 
+    def gathered(self) -> Batch:
+        """Return the rows of all ranks, with logits and features gathered in one collective."""
+        if self.whole is None:
+            return self
+        assert self.logits is not None
+        named = {"": self.logits, **self.features}
+        widths = [value.shape[1] for value in named.values()]
+        parts = distributed.gather_rows(torch.cat(list(named.values()), 1)).split(widths, 1)
+        self.whole.features = dict(zip(named, parts, strict=True))
+        self.whole.logits = self.whole.features.pop("")
+        return self.whole
+
     def detached(self) -> Batch:
         """Return a copy without graphs, for those who only watch."""
         return replace(
@@ -227,10 +196,8 @@ class Batch:
             logits=None if self.logits is None else self.logits.detach(),
             losses=None if self.losses is None else self.losses.detach(),
             features={name: value.detach() for name, value in self.features.items()},
-            signals=dict(self.signals),
-            published=dict(self.published),
-            withheld=dict(self.withheld),
-            hushed=set(self.hushed),
+            signals=Signals(self.signals),
+            known=Signals(self.known),
             factors=dict(self.factors),
             shifts={name: value.detach() for name, value in self.shifts.items()},
             terms={name: value.detach() for name, value in self.terms.items()},

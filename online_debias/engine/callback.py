@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from online_debias.engine.batch import Batch
 from online_debias.engine.run import Run
+from online_debias.errors import expect
 
 if TYPE_CHECKING:
-    from online_debias.engine.recorder import Scalar
     from online_debias.functional.metrics import Report
+    from online_debias.memory.recorder import Scalar
+
+
+InputTurn = Literal["vary", "append", "mix"]
+INPUT_TURNS: tuple[InputTurn, ...] = get_args(InputTurn)
 
 
 class Event(Enum):
@@ -30,7 +35,7 @@ class Event(Enum):
            losses = criterion(logits + sum(shifts), targets), one a sample
         on_loss(batch)                batch.reweight(...), batch.add_loss(...)
            loss = mean(weights * losses) + sum(terms); backward; optimizer step
-        on_step_end(batch)            momentum updates, run.resample(...), run.record(...)
+        on_step_end(batch)            run.samples knows the step; run.resample(...), run.record(...)
       on_epoch_end(run)
     on_evaluate(report, run)   on_save(run)   on_exception(run, error)   on_fit_end(run)
     ```
@@ -70,16 +75,11 @@ class Callback(nn.Module):
 
     Attributes:
         requires: signals it reads.
+        optional: signals it reads if a callback publishes them; it runs after that one.
         provides: signals it publishes.
-        withholds: signals it may take back as a whole, by `batch.withhold` or `batch.hush`. Who
-            changes a signal runs after its provider and before its readers, and reads it in
-            `batch.published`.
-        restates: signals it may say better where they are not withheld, by `batch.replace`; it runs
-            after those who withhold them.
-        replaces: signals it may speak for where they are withheld, by `batch.replace`; it runs
-            after those who restate them.
-        refines: signals it may take rows out of, by `batch.retract`; it runs last of these.
-        taps: names of the features it reads; may become fewer in the run, and more again.
+        input_turn: what it does to inputs in `on_batch`, where order matters: "vary" rows in place,
+            "append" copies of rows, or "mix" rows; in this order.
+        taps: names of all features that it may read; see `active_taps`.
         uses_annotations: True if it reads true bias labels; its run is then marked "oracle".
         bias: `[N]` int64, those labels; set by the engine if `uses_annotations`, else None.
         lr_scale: learning rate of its parameters, relative to the model's.
@@ -87,14 +87,19 @@ class Callback(nn.Module):
 
     Args:
         name: unique in a run; the class name in snake case by default.
+
+    Example:
+        >>> class WeighByLoss(Callback):
+        ...     def on_loss(self, batch):
+        ...         batch.reweight(self.name, batch.losses.detach())
+        >>> WeighByLoss().name
+        'weigh_by_loss'
     """
 
     requires: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
-    withholds: tuple[str, ...] = ()
-    restates: tuple[str, ...] = ()
-    replaces: tuple[str, ...] = ()
-    refines: tuple[str, ...] = ()
+    input_turn: InputTurn = "vary"
     taps: tuple[str, ...] = ()
     uses_annotations = False
     lr_scale = 1.0
@@ -104,6 +109,15 @@ class Callback(nn.Module):
     def __init__(self, name: str | None = None) -> None:
         super().__init__()
         self.name = name or snake_case(type(self).__name__)
+
+    def expect(self, name: str, value: object, valid: bool, expected: str) -> None:
+        """Raise ValueError unless an argument is valid; see `errors.expect`."""
+        expect(self, name, value, valid, expected)
+
+    @property
+    def active_taps(self) -> tuple[str, ...]:
+        """Names of the features that it reads in the step that follows; all of `taps`."""
+        return self.taps
 
     def setup(self, run: Run) -> None:
         """Make buffers whose shapes depend on the data; called once, before a checkpoint loads."""
@@ -136,16 +150,8 @@ class Callback(nn.Module):
         """Return what was found, by name, for results.json; called once training is over."""
         return {}
 
-    @property
-    def hides_view(self) -> bool:
-        """Whether what is seen in rows means nothing, outside training too.
-
-        Only callbacks that replace what is withheld are asked for their `bias_view` then.
-        """
-        return False
-
-    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
-        """Return the bias value seen in each row, `[B]` int64; None if the callback cannot tell.
+    def predict_bias(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
+        """Return the bias value of each row, `[B]` int64; None if the callback cannot tell.
 
         Asked of images outside training, so it must learn nothing from them. A bias value that is
         the row's target means that the row looks bias-aligned.
@@ -161,7 +167,13 @@ class Monitor:
     """Watches the run and changes nothing: it gets everything detached, after the step.
 
     Monitors alone see bias annotations: `bias` is `[B]` int64, None where the data has none. A
-    monitor that fails is closed and reported once; training goes on.
+    monitor that fails is closed and reported once; training goes on. What is known of samples and
+    the verdict are the run's (`run.samples`, `run.shortcut`), whoever watches.
+
+    Example:
+        >>> class Losses(Monitor):
+        ...     def on_step_end(self, batch, bias, run):
+        ...         print(f"step {run.step}: {batch.losses.mean():.2f}")
     """
 
     def on_fit_start(self, run: Run) -> None:
@@ -190,10 +202,6 @@ class Monitor:
 
     def on_fit_end(self, run: Run) -> None:
         """Training is over; also called after `on_exception`. Close files here."""
-
-    def findings(self) -> dict[str, float]:
-        """Return what was found, by name, for results.json; called once training is over."""
-        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """State to save with a checkpoint: tensors, numbers and strings."""

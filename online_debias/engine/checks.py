@@ -96,7 +96,7 @@ def load_states(states: Mapping[str, Any], callbacks: Sequence[Callback]) -> Non
     for callback in callbacks:
         try:
             callback.load_state_dict(states[callback.name])
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"The checkpoint's state of callback {callback.name!r} does not fit; resume with "
                 "the data and the recipe the run was started with."

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from online_debias.engine.callback import Callback, Event, Monitor
+from online_debias.engine.ordering import input_order
 from online_debias.engine.run import Run
-from online_debias.errors import ConfigError, NonFiniteLossError, RankLostError, told
+from online_debias.errors import ConfigError, NonFiniteLossError, RankLostError, describe_error
 
 _WATCHED = (Event.FIT_START, Event.EPOCH_START, Event.EPOCH_END, Event.FIT_END)
 
@@ -22,7 +23,8 @@ class Dispatch:
 
     Args:
         callbacks: in the order of their signals.
-        monitors: in any order; one that fails is taken out of this list.
+        monitors: in any order; one that fails is taken out of this list. In checkpoints those of
+            one class are numbered in it.
         run: the fit.
 
     Attributes:
@@ -33,11 +35,20 @@ class Dispatch:
         self, callbacks: Sequence[Callback], monitors: Iterable[Monitor], run: Run
     ) -> None:
         self.monitors, self._run = list(monitors), run
+        self._names = _unique_names(self.monitors)
         self.seconds_watching = 0.0
         self._listeners = {
             event: [callback for callback in callbacks if _overrides(callback, event)]
             for event in Event
         }
+        self._listeners[Event.BATCH] = input_order(self._listeners[Event.BATCH])
+
+    def named_monitors(self) -> list[tuple[str, Monitor]]:
+        """Return the monitors that are still watching, each with a name of its own."""
+        return [
+            (self._names.get(id(monitor), type(monitor).__name__), monitor)
+            for monitor in self.monitors
+        ]
 
     def emit(self, event: Event, *args: Any) -> None:
         """Call the callbacks that override the event's hook; see `named` for what they raise."""
@@ -80,12 +91,22 @@ def named(callback: Callback, hook: str, step: int) -> Iterator[None]:
     except Exception as error:
         if not type(callback).__module__.startswith("online_debias."):
             raise ConfigError(
-                f"Callback {callback.name!r} failed in {hook} at step {step}: {told(error)}; mend "
-                "it or leave it out."
+                f"Callback {callback.name!r} failed in {hook} at step {step}: "
+                f"{describe_error(error)}; mend it or leave it out."
             ) from error
         if hasattr(error, "add_note"):  # from Python 3.11 on
             error.add_note(f"in callback {callback.name!r} at {hook}, step {step}")
         raise
+
+
+def _unique_names(monitors: Sequence[Monitor]) -> dict[int, str]:
+    """Name monitors by their classes; of one class the second is `Class 2`, and so on."""
+    names: dict[int, str] = {}
+    for monitor in monitors:
+        kind = type(monitor).__name__
+        earlier = sum(name.partition(" ")[0] == kind for name in names.values())
+        names[id(monitor)] = f"{kind} {earlier + 1}" if earlier else kind
+    return names
 
 
 def _overrides(callback: Callback, event: Event) -> bool:

@@ -22,17 +22,17 @@ from online_debias.engine.checks import (
 )
 from online_debias.engine.dispatch import Dispatch, named
 from online_debias.engine.ordering import in_order, none_is_oracle, unique_names
-from online_debias.engine.recorder import Recorder
 from online_debias.engine.run import Run
-from online_debias.engine.sampling import Rounds
+from online_debias.engine.sampling import RoundSampler
 from online_debias.engine.weights import (
     Combine,
     Normalize,
     check_composition,
     compose,
-    effective_sample_size,
+    weighted_mean,
 )
 from online_debias.functional.losses.cross_entropy import cross_entropy
+from online_debias.memory.recorder import Recorder
 from online_debias.runtime import distributed, seeds
 from online_debias.taps.taps import Tap, Taps
 
@@ -98,7 +98,7 @@ class Engine:
         self.recorder = Recorder(device)
         self.taps = Taps(model, taps, {name for call in self.callbacks for name in call.taps})
         self.run = Run(n_samples, n_classes, device, seed, self._record, max_steps, self.taps.width)
-        self.sampling = Rounds(self.run)
+        self.sampling = RoundSampler(self.run)
         self.oracle = any(callback.uses_annotations for callback in self.callbacks)
         check_composition(combine, normalize, clip)
         self._criterion = criterion
@@ -178,7 +178,7 @@ class Engine:
         with torch.autocast(batch.index.device.type, enabled=False):  # losses stay in float32
             batch.logits = logits.float()
             batch.features = {name: x.float() for name, x in self.taps.finish().items()}
-            batch = _whole(batch)
+            batch = batch.gathered()
             assert batch.logits is not None
             self.emit(Event.FEATURES, batch)
             shifted = sum((batch.shifts[name] for name in sorted(batch.shifts)), batch.logits)
@@ -186,7 +186,9 @@ class Engine:
             check_losses(batch.losses, len(batch))
             self.emit(Event.LOSS, batch)
             self.run.record("train/loss", batch.losses.detach().mean())
-            total = self._weighted(batch)
+            composed = compose(batch.factors, *self._compose) if batch.factors else None
+            batch.weights, record = composed, self.run.record
+            total = weighted_mean(batch.losses, composed, batch.factors, record)
             for name in sorted(batch.terms):
                 self.run.record(f"terms/{name}", batch.terms[name].detach())
                 total = total + batch.terms[name]
@@ -195,9 +197,14 @@ class Engine:
     def end_step(self, batch: Batch) -> None:
         """Close a step, after the optimizer's."""
         batch = batch if batch.whole is None else batch.whole
-        self.emit(Event.STEP_END, batch)
         assert batch.logits is not None
-        right = batch.logits.detach().argmax(1) == batch.targets
+        index, targets, logits = batch.index, batch.targets, batch.logits.detach()
+        if batch.signals:
+            self.run.samples.remember(index, targets, batch.signals, batch.known)
+        if self.monitors:
+            self.run.samples.count(index, targets, logits, ~batch.mixed)
+        self.emit(Event.STEP_END, batch)
+        right = logits.argmax(1) == targets
         self.run.record("train/accuracy", right.float().mean())
         self.run.record("time/step_ms", 1e3 * (time.perf_counter() - self._opened))
         if self.monitors:
@@ -235,9 +242,9 @@ class Engine:
 
     def read_features(self) -> None:
         """Read what callbacks want to see of the forward pass that follows."""
-        self.taps.start(name for callback in self.callbacks for name in callback.taps)
+        self.taps.start(name for callback in self.callbacks for name in callback.active_taps)
 
-    def sampler(self, seed: int | None = None) -> Rounds:
+    def sampler(self, seed: int | None = None) -> RoundSampler:
         """Return the sampler for the loader; `resample` has no effect without it."""
         if seed is not None:
             self.sampling.seed = seed
@@ -248,13 +255,14 @@ class Engine:
         return [p for callback in self.callbacks for p in callback.parameters()]
 
     @torch.no_grad()
-    def bias_view(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
-        """Return what is seen in rows outside training, `[B]`; who speaks for others comes last."""
+    def predict_bias(self, features: Mapping[str, Tensor], inputs: Tensor) -> Tensor | None:
+        """Return the bias value of rows outside training, `[B]`; None where no callback can tell.
+
+        Of several callbacks the last one that can tell counts.
+        """
         features = {name: value.float() for name, value in features.items()}
-        hidden = any(callback.hides_view for callback in self.callbacks)
-        asked = [call for call in reversed(self.callbacks) if call.replaces or not hidden]
-        views = (callback.bias_view(features, inputs) for callback in asked)
-        return next((view for view in views if view is not None), None)
+        answers = (call.predict_bias(features, inputs) for call in reversed(self.callbacks))
+        return next((answer for answer in answers if answer is not None), None)
 
     def end_fit(self) -> None:
         """Close the fit: the last records are read and monitors close their files."""
@@ -284,7 +292,9 @@ class Engine:
                 "stop_reason": self.run.stop_reason,
             },
             "callbacks": {c.name: dict(c.state_dict()) for c in self.callbacks},
-            "monitors": {type(m).__name__: m.state_dict() for m in self.monitors},
+            "monitors": {name: m.state_dict() for name, m in self._dispatch.named_monitors()},
+            "samples": self.run.samples.state_dict(),
+            "shortcut": self.run.shortcut.state_dict(),
             "sampling": self.sampling.state_dict(),
         }
 
@@ -296,41 +306,15 @@ class Engine:
         """
         check_state(state, self.run.seed, self.callbacks)
         load_states(state["callbacks"], self.callbacks)
-        for monitor in self.monitors:
-            monitor.load_state_dict(state["monitors"].get(type(monitor).__name__, {}))
+        for name, monitor in self._dispatch.named_monitors():
+            monitor.load_state_dict(state["monitors"].get(name, {}))
+        self.run.samples.load_state_dict(state["samples"])
+        self.run.shortcut.load_state_dict(state["shortcut"])
         self.sampling.load_state_dict(state["sampling"])
         progress = state["progress"]
         self.run.step, self.run.epoch = progress["step"], progress["epoch"]
         self.run.stop_reason = progress["stop_reason"]
         self._in_epoch = progress["open"]
 
-    def _weighted(self, batch: Batch) -> Tensor:
-        assert batch.losses is not None
-        if not batch.factors:
-            self.run.record("weights/ess", 1.0)
-            self.run.record("weights/max", 1.0)
-            return batch.losses.mean()
-        for name in sorted(batch.factors):
-            self.run.record(f"weights/{name}", batch.factors[name].mean())
-        batch.weights = compose(batch.factors, *self._compose)
-        self.run.record("weights/ess", effective_sample_size(batch.weights))
-        self.run.record("weights/max", batch.weights.max())
-        return (batch.weights * batch.losses).mean()
-
     def _record(self, name: str, value: Tensor | float) -> None:
         self.recorder.add(self.run.step, self.run.epoch, name, value)
-
-
-def _whole(batch: Batch) -> Batch:
-    """Return the rows of all ranks, with logits and features gathered in one collective."""
-    whole = batch.whole
-    if whole is None:
-        return batch
-    assert batch.logits is not None
-    named = {"": batch.logits, **batch.features}
-    widths = [value.shape[1] for value in named.values()]
-    parts = distributed.gather_rows(torch.cat(list(named.values()), 1)).split(widths, 1)
-    gathered = dict(zip(named, parts, strict=True))
-    whole.logits = gathered.pop("")
-    whole.features = gathered
-    return whole

@@ -1,18 +1,18 @@
-"""Which callback runs first: from the signals they require and provide, never from a list."""
+"""Which callback runs first: said by the signals and by what is done to inputs, not by a list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from graphlib import CycleError, TopologicalSorter
 
-from online_debias.engine.callback import Callback
-
-# What a callback may have to do with a signal, in the order in which it is done.
-_TIES = ("provides", "withholds", "restates", "replaces", "refines", "requires")
+from online_debias.engine.callback import INPUT_TURNS, Callback
+from online_debias.memory.former_names import current_name
 
 # For the message only: which shipped callback could provide a missing signal.
 _PROVIDERS = {
-    "conflict": "ConflictScore",
-    "bias_group": "ConflictScore",
+    "conflict": "ShortcutScore",
+    "bias_label": "ShortcutScore",
+    "noise": "NoiseScore",
     "bias_logits": "BiasProbe",
     "cluster": "OnlineClusters",
 }
@@ -37,60 +37,75 @@ def none_is_oracle(callbacks: Sequence[Callback]) -> None:
 
 
 def in_order(callbacks: Iterable[Callback]) -> list[Callback]:
-    """Sort callbacks: a signal's provider, those who change it, its readers; ties go by name.
-
-    It may be withheld, then restated where it is not and replaced where it is, then refined, and is
-    read after that.
+    """Sort callbacks: whoever provides a signal comes before its readers; ties go by name.
 
     Raises:
         ValueError: a signal has no provider, two providers, or the needs form a cycle.
     """
-    waiting = sorted(callbacks, key=lambda callback: callback.name)
+    named = sorted(callbacks, key=lambda callback: callback.name)
+    provider = _providers(named)
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for place, callback in enumerate(named):
+        needed = [_provider_of(name, callback, provider) for name in _required(callback)]
+        optional = map(current_name, callback.optional)
+        needed += [provider[name] for name in optional if name in provider]
+        sorter.add(place, *(named.index(other) for other in needed))
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        names = ", ".join(repr(named[place].name) for place in sorted(set(error.args[1])))
+        raise ValueError(
+            f"Callbacks {names} require each other's signals in a cycle; take one requirement away."
+        ) from None
+    ordered: list[Callback] = []
+    ready: list[int] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()])  # places are in the order of names
+        first = ready.pop(0)
+        ordered.append(named[first])
+        sorter.done(first)
+    return ordered
+
+
+def input_order(callbacks: Sequence[Callback]) -> list[Callback]:
+    """Sort callbacks for `on_batch`, where contributions do not commute.
+
+    Rows are varied before copies of them are appended, and both before rows are mixed.
+
+    Raises:
+        ValueError: a callback's `input_turn` is none of these.
+    """
+    for callback in callbacks:
+        if callback.input_turn not in INPUT_TURNS:
+            raise ValueError(
+                f"Callback {callback.name!r} has the input_turn {callback.input_turn!r}, expected "
+                f"one of {', '.join(INPUT_TURNS)}."
+            )
+    return sorted(callbacks, key=lambda callback: INPUT_TURNS.index(callback.input_turn))
+
+
+def _required(callback: Callback) -> list[str]:
+    return [current_name(signal) for signal in callback.requires]
+
+
+def _providers(callbacks: Sequence[Callback]) -> dict[str, Callback]:
     provider: dict[str, Callback] = {}
-    for callback in waiting:
-        for signal in callback.provides:
+    for callback in callbacks:
+        for signal in map(current_name, callback.provides):
             if signal in provider:
                 raise ValueError(
                     f"Callbacks {provider[signal].name!r} and {callback.name!r} both provide the "
                     f"signal {signal!r}; give one of them another signal name."
                 )
             provider[signal] = callback
-    for callback in waiting:
-        for signal in _turns(callback):
-            if signal not in provider:
-                could = _PROVIDERS.get(signal, f"a callback with {signal!r} in its `provides`")
-                raise ValueError(
-                    f"Callback {callback.name!r} requires the signal {signal!r}, which no callback "
-                    f"provides; add {could}."
-                )
-    ordered: list[Callback] = []
-    while waiting:
-        ready = [callback for callback in waiting if _ready(callback, waiting)]
-        if not ready:
-            names = ", ".join(repr(callback.name) for callback in waiting)
-            raise ValueError(
-                f"Callbacks {names} require each other's signals in a cycle; take one requirement "
-                "away."
-            )
-        ordered.append(ready[0])
-        waiting.remove(ready[0])
-    return ordered
+    return provider
 
 
-def _ready(callback: Callback, waiting: list[Callback]) -> bool:
-    of_others = {signal for tie in _TIES[1:] for signal in getattr(callback, tie)}
-    return not of_others & set(callback.provides) and not any(
-        _turn(other, signal) < turn
-        for signal, turn in _turns(callback).items()
-        for other in waiting
-    )
-
-
-def _turn(callback: Callback, signal: str) -> int:
-    return _turns(callback).get(signal, len(_TIES))
-
-
-def _turns(callback: Callback) -> dict[str, int]:
-    """When it is its turn with each of its signals; once is enough, the earliest counts."""
-    ties = [(signal, turn) for turn, tie in enumerate(_TIES) for signal in getattr(callback, tie)]
-    return dict(reversed(ties))
+def _provider_of(signal: str, reader: Callback, provider: dict[str, Callback]) -> Callback:
+    if signal not in provider:
+        could = _PROVIDERS.get(signal, f"a callback with {signal!r} in its `provides`")
+        raise ValueError(
+            f"Callback {reader.name!r} requires the signal {signal!r}, which no callback "
+            f"provides; add {could}."
+        )
+    return provider[signal]

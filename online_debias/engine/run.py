@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from online_debias.memory.former_names import current_name
+from online_debias.memory.samples import Samples
+from online_debias.memory.shortcut import Shortcut
 from online_debias.runtime import distributed, seeds
 
 
@@ -25,6 +28,14 @@ class Run:
         tables: sampling factors `[N]` by proposer, on the device.
         max_rate: how much oftener than uniform the most drawn sample is drawn in this round.
         stop_reason: why a callback asked to stop, None while none did.
+        shortcut: the verdict, whether there is a shortcut.
+        samples: what is known of every training sample.
+
+    Example:
+        >>> run = Run(4, 2, torch.device("cpu"), seed=0, record=print)
+        >>> run.resample("mine", torch.tensor([1]), torch.tensor([3.0]))  # three times as often
+        >>> run.tables["mine"]
+        tensor([1., 3., 1., 1.])
     """
 
     def __init__(
@@ -44,6 +55,8 @@ class Run:
         self.max_rate = 1.0
         self.stop_reason: str | None = None
         self.n_values: dict[str, int] = {}
+        self.shortcut = Shortcut(device)
+        self.samples = Samples(n_samples, device, self.shortcut)
         self._record, self._width = record, width
 
     def generator(self, name: str) -> torch.Generator:
@@ -52,7 +65,7 @@ class Run:
 
     def values_of(self, signal: str) -> int:
         """Return how many values a signal of labels has: the classes, if nobody said otherwise."""
-        return self.n_values.get(signal, self.n_classes)
+        return self.n_values.get(current_name(signal), self.n_classes)
 
     def width(self, tap: str) -> int:
         """Return the width of a tap's features, for those who build a head on them in `setup`.

@@ -58,7 +58,7 @@ def systematic(rate: Tensor, generator: torch.Generator) -> Tensor:
     return drawn[torch.randperm(n, generator=generator)]
 
 
-class Rounds(Sampler[int]):
+class RoundSampler(Sampler[int]):
     """Draws a round (one pass of the loader) at its start, so prefetching never crosses a change.
 
     The stream of indices is the same for any number of workers. The position that is saved is

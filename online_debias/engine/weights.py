@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -11,6 +11,12 @@ from torch import Tensor
 
 Combine = Literal["product", "geometric", "max"]
 Normalize = Literal["batch", "none"]
+
+_COMBINED: dict[Combine, Callable[[Tensor], Tensor]] = {
+    "product": lambda stacked: stacked.prod(0),
+    "geometric": lambda stacked: stacked.prod(0) ** (1 / len(stacked)),
+    "max": lambda stacked: stacked.amax(0),
+}
 
 
 def compose(
@@ -35,13 +41,7 @@ def compose(
     """
     check_composition(combine, normalize, clip)
     stacked = torch.stack([factors[name].float() for name in sorted(factors)])  # [K, B]
-    if combine == "max":
-        composed = stacked.amax(0)
-    else:
-        composed = stacked.prod(0)
-        if combine == "geometric":
-            composed = composed ** (1 / len(stacked))
-    composed = composed.clamp(*clip)
+    composed = _COMBINED[combine](stacked).clamp(*clip)
     if normalize == "batch":
         composed = composed * (len(composed) / composed.sum().clamp_min(1e-30))
     return composed
@@ -67,6 +67,27 @@ def effective_sample_size(weight: Tensor) -> Tensor:
         tensor(0.2500)
     """
     return weight.sum() ** 2 / (weight.square().sum() * len(weight))
+
+
+def weighted_mean(
+    losses: Tensor,
+    weights: Tensor | None,
+    factors: Mapping[str, Tensor],
+    record: Callable[[str, Tensor | float], None],
+) -> Tensor:
+    """Return the mean of the weighted losses, 0-dim, and record what the weights are like.
+
+    Args:
+        losses: `[B]`.
+        weights: composed of the factors, `[B]`; None where there are none.
+        factors: `[B]`, by contributor.
+        record: is given the mean of each factor, the effective sample size and the largest weight.
+    """
+    for name in sorted(factors):
+        record(f"weights/{name}", factors[name].mean())
+    record("weights/ess", 1.0 if weights is None else effective_sample_size(weights))
+    record("weights/max", 1.0 if weights is None else weights.max())
+    return (losses if weights is None else weights * losses).mean()
 
 
 def rates(tables: Mapping[str, Tensor]) -> Tensor:

@@ -6,10 +6,21 @@ from typing import Any
 
 from tests.bad_inputs.case import IMPORTED, TRAIN, Case, calls, mine, scores
 
+CELLS = "online_debias.views.CellView"
+
+
+def tested(**arguments: float) -> dict[str, Any]:
+    """A view of cells with such a test."""
+    test = {"class_path": "online_debias.views.ShortcutTest", "init_args": arguments}
+    return {"class_path": CELLS, "init_args": {"test": test}}
+
+
 # Callback, arguments, what is said of them.
 ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
-    ("Abstain", {"threshold": 2}, "threshold is 2.0, expected a number between 0 and 1"),
-    ("Abstain", {"least": 0}, "least is 0.*, expected 1 <= least <= window"),
+    ("ShortcutScore", {"views": []}, "views has no CellView, expected one"),
+    ("ShortcutScore", {"views": [CELLS, CELLS]}, "views has 2 of CellView, expected at most one"),
+    ("ShortcutScore", {"views": [tested(threshold=2)]}, "threshold is 2.0, expected a number betw"),
+    ("ShortcutScore", {"views": [tested(least=0)]}, "least is 0, expected at least 1"),
     ("Augment", {"probability": 0}, "probability is 0.0, expected 0 < probability <= 1"),
     ("BiasAmplifier", {"weights": "no.safetensors"}, "no file no.safetensors; give the"),
     (
@@ -35,7 +46,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ("LearnedMixin", {"entropy": -1}, "entropy is -1.0, expected a number >= 0"),
     ("LogitCorrection", {"tau": 0}, "tau is 0.0, expected a number above 0"),
     ("LossScore", {"momentum": 1}, "momentum is 1.0, expected 0 <= momentum < 1"),
-    ("NoiseFilter", {"warmup": 0}, "warmup is 0, expected at least 1 epoch"),
+    ("NoiseScore", {"warmup": 0}, "warmup is 0, expected at least 1 epoch"),
     ("OfflineClusters", {"n_clusters": 0}, "n_clusters is 0, expected at least 1"),
     ("OfflineClusters", {"features": "no.npy"}, "features is 'no.npy', expected"),
     ("OfflineScore", {"every": 0}, "every is 0, expected at least 1 epoch"),
@@ -51,7 +62,7 @@ ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("OfflineScore", {"arguments": {"nu": 7}}, "does not take the arguments {'nu': 7}"),
     ("OnlineClusters", {"momentum": 1}, "momentum is 1.0, expected 0 <= momentum < 1"),
-    ("OracleGroups", {"group_signal": None, "signal": None}, "are None, expected a name for at l"),
+    ("OracleGroups", {"label_signal": None, "signal": None}, "are None, expected a name for at l"),
     (
         "PseudoLabels",
         {"file": "s.csv", "threshold": 1},
@@ -67,12 +78,12 @@ ARGUMENTS: list[tuple[str, dict[str, Any], str]] = [
 
 
 TREES = "online_debias.detectors.HalfSpaceTrees"
-BLIND = {"class_path": TREES, "init_args": {"classes": False, "score": "mass"}}
+BLIND = {"class_path": "MassTrees", "init_args": {"classes": False}}
 NO_TREES = {"class_path": TREES, "init_args": {"n_trees": 0}}
 
 CALLBACKS = {
     "no provider": Case(
-        calls("Resample"), "'resample' requires the signal 'conflict', .*; add ConflictScore"
+        calls("Resample"), "'resample' requires the signal 'conflict', .*; add ShortcutScore"
     ),
     "two of one name": Case(
         calls("Augment", "Augment"), "Two callbacks are called 'augment'; give"
@@ -91,11 +102,19 @@ CALLBACKS = {
     ),
     "detector that is none": Case(
         calls("ConflictScore", detector={"class_path": "online_debias.data.BiasedDigits"}),
-        "'online_debias.data.BiasedDigits' is no Detector, expected another class",
+        "'online_debias.data.BiasedDigits' is no Detector, expected a class such as",
     ),
     "unknown detector": Case(
         calls("ConflictScore", detector={"class_path": "online_debias.detectors.HalfSpaceTre"}),
         "callbacks.detector: .* has no class 'HalfSpaceTre'; the nearest are HalfSpaceTrees",
+    ),
+    "unknown detector by name": Case(
+        calls("ConflictScore", detector="HalfSpaceTre"),
+        "callbacks.detector: there is no class 'HalfSpaceTre'; the nearest are HalfSpaceTrees",
+    ),
+    "number of trees that is a word": Case(
+        calls("ConflictScore", detector={"class_path": TREES, "init_args": {"n_trees": "few"}}),
+        "callbacks.detector.n_trees is 'few', expected int",
     ),
     "unknown option of a detector": Case(
         calls("ConflictScore", detector={"class_path": TREES, "init_args": {"tree": 3}}),
@@ -105,7 +124,7 @@ CALLBACKS = {
         calls("ConflictScore", detector=NO_TREES), "n_trees is 0, but must be"
     ),
     "no callback at all": Case(
-        calls("online_debias.data.BiasedDigits"), "is no Callback, expected a class such as Abstain"
+        calls("online_debias.data.BiasedDigits"), "is no Callback, expected a class such as Augment"
     ),
     "publishes too few rows": Case(
         calls(mine("Publishes")),

@@ -95,7 +95,7 @@ def table_with(old: str, new: str) -> dict[str, Content]:
 
 
 def scores(old: str = "", new: str = "", rows: int = 240) -> dict[str, Content]:
-    text = "index,target,score,bias_group\n" + "".join(f"{i},{i % 3},.5,0\n" for i in range(rows))
+    text = "index,target,score,bias_label\n" + "".join(f"{i},{i % 3},.5,0\n" for i in range(rows))
     assert old in text
     return {"s.csv": text.replace(old, new, 1) if old else text}
 

@@ -60,9 +60,9 @@ CHECKPOINTS = {
         "of another model or recipe; resume with the settings",
         {"begun/config.yaml": settings(model="SimpleConvNet")},
     ),
-    "another number of classes": Case(
+    "other data": Case(
         RESUME,
-        "of another model or recipe; resume with the settings",
+        "of 240 training samples, the training set has .*; resume with the same data",
         {
             "begun/config.yaml": settings(
                 data={"class_path": "ClassFolder", "init_args": {"root": "photos"}}, batch_size=4

@@ -69,6 +69,16 @@ CONFIGS = {
         "callbacks.share is 'much', expected float",
         yaml_file("callbacks: [{class_path: Resample, init_args: {share: much}}]"),
     ),
+    "options that are a number": Case(
+        GIVEN,
+        "callbacks: Resample has init_args of type int, expected `name: value`",
+        yaml_file("callbacks: [{class_path: Resample, init_args: 3}]"),
+    ),
+    "option of neither type": Case(
+        GIVEN,
+        "callbacks.weights is '3', expected str or Path",
+        yaml_file("callbacks: [{class_path: BiasAmplifier, init_args: {weights: 3}}]"),
+    ),
     "pipeline that is none": Case(
         GIVEN,
         "'online_debias.data.BiasedDigits' is no Pipeline, expected a class such as",
@@ -146,7 +156,7 @@ CONFIGS = {
     "device that is none": Case(f"{TRAIN} --device gpu", "'gpu', but there is none here; choose"),
     "seed a word": Case(f"{TRAIN} --seed x", "seed is 'x', expected int"),
     "unknown criterion": Case(
-        f"{TRAIN} --criterion gce", "criterion: there is no class 'gce'; there are"
+        f"{TRAIN} --criterion gce", "criterion: there is no class 'gce'; there are .*losses.gce.Gen"
     ),
     "criterion that is none": Case(
         f"{TRAIN} --criterion math.pi", r"criterion must be a function \(logits, targets\)"

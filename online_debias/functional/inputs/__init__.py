@@ -1,1 +1,1 @@
-"""Of rows of images: warping, mixing, copying. May import: nothing of this library."""
+"""Maths of image rows: warping, mixing, copying. May import: nothing of this library."""

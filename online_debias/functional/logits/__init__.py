@@ -1,1 +1,1 @@
-"""Of logits: shifts and projections. May import: functional."""
+"""Maths of logits: shifts and projections. May import: functional."""

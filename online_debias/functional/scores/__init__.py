@@ -1,1 +1,1 @@
-"""Scores that tell rows apart, and how to part them. May import: functional."""
+"""Maths of scores: how to compute them and where to cut. May import: functional."""

@@ -1,19 +1,17 @@
-"""What is remembered of each training sample from the steps in which it was seen."""
+"""A number for each training sample, kept from the steps in which the sample was seen."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from online_debias.engine.batch import Batch
 from online_debias.functional.by_index import last_by_index, mean_by_index
 
 
 class SampleMemory(nn.Module):
     """An exponential moving average a sample, NaN until the sample is seen.
 
-    The first value is taken as it is; later ones as `momentum * old + (1 - momentum) * new`. While
-    its source is silent, because a verdict withholds all it says, nothing is remembered of anyone.
+    The first value is taken as it is; later ones as `momentum * old + (1 - momentum) * new`.
 
     Args:
         n_samples: length of the training set.
@@ -30,7 +28,6 @@ class SampleMemory(nn.Module):
     """
 
     table: Tensor
-    silent: Tensor
 
     def __init__(self, n_samples: int, momentum: float = 0.0) -> None:
         super().__init__()
@@ -38,29 +35,14 @@ class SampleMemory(nn.Module):
         # One slot more: rows that are not to be remembered are written there, which takes no
         # boolean indexing and so no wait for the device.
         self.register_buffer("table", torch.full((n_samples + 1,), torch.nan))
-        self.register_buffer("silent", torch.tensor(False))
 
     @property
     def values(self) -> Tensor:
         """`[N]`, what is remembered; NaN where a sample was not seen."""
-        return self.table[:-1].masked_fill(self.silent, torch.nan)
+        return self.table[:-1]
 
-    def follow(self, batch: Batch, signal: str) -> None:
-        """Remember what a signal says of the rows it is known of; of none where it is hushed."""
-        if signal in batch.hushed:
-            self.silent.fill_(True)
-            return
-        self.update(batch.index, batch.signals[signal], batch.known(signal), batch.silent(signal))
-
-    def update(
-        self, index: Tensor, value: Tensor, keep: Tensor, silent: Tensor | None = None
-    ) -> None:
-        """Remember `value` `[B]` of the samples `index` `[B]` in the rows where `keep` is true.
-
-        `silent`, a 0-dim bool, says whether the source is (`Batch.silent`); not, if it is None.
-        """
-        if silent is not None:
-            self.silent.copy_(silent)
+    def update(self, index: Tensor, value: Tensor, keep: Tensor) -> None:
+        """Remember `value` `[B]` of the samples `index` `[B]` in the rows where `keep` is true."""
         value = value.to(self.table.dtype)
         slot = torch.where(keep, index, len(self.table) - 1)
         old = self.table[slot]
@@ -73,4 +55,4 @@ class SampleMemory(nn.Module):
 
     def read(self, index: Tensor) -> Tensor:
         """`[B]`, what is remembered of the samples `index`; NaN where one was not seen."""
-        return self.table[index].masked_fill(self.silent, torch.nan)
+        return self.table[index]
