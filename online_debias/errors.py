@@ -1,4 +1,4 @@
-"""What a user can mend is told in one sentence; everything else keeps its traceback."""
+"""Errors that a user can mend are one sentence; everything else keeps its traceback."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class RankLostError(RuntimeError):
 
 
 @contextmanager
-def plainly() -> Iterator[None]:
-    """Around set-up code: what it refuses (ValueError, ImportError) is the user's to mend."""
+def as_config_error() -> Iterator[None]:
+    """Turn what set-up code in the block refuses (ValueError, ImportError) into a ConfigError."""
     try:
         yield
     except (ValueError, ImportError) as error:
         raise ConfigError(str(error)) from error
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return the kind and the message of an error in a user's code, and its line there.
 
     Example:
-        >>> told(KeyError("mask"))
+        >>> describe_error(KeyError("mask"))
         "KeyError: 'mask'"
     """
-    said = " ".join(str(error).split()).removesuffix(".")
+    message = " ".join(str(error).split()).removesuffix(".")
     frames = [
         (frame.f_code.co_filename, line)
         for frame, line in traceback.walk_tb(error.__traceback__)
@@ -45,7 +45,7 @@ def told(error: BaseException) -> str:
         and not any(place in frame.f_code.co_filename for place in _INSTALLED)
     ]
     where = f" ({frames[-1][0]}, line {frames[-1][1]})" if frames else ""
-    return f"{type(error).__name__}: {said}{where}"
+    return f"{type(error).__name__}: {message}{where}"
 
 
 def positive(**settings: float) -> None:
@@ -53,3 +53,15 @@ def positive(**settings: float) -> None:
     for name, value in settings.items():
         if value is None or not value > 0:  # YAML knows null
             raise ValueError(f"{name} is {value}, expected a number above 0.")
+
+
+def expect(owner: object, name: str, value: object, valid: bool, expected: str) -> None:
+    """Raise ValueError unless an argument is valid; the sentence names it and what was expected.
+
+    Example:
+        >>> expect(3, "share", 2, False, "a number between 0 and 1")
+        Traceback (most recent call last):
+        ValueError: int: share is 2, expected a number between 0 and 1.
+    """
+    if not valid:
+        raise ValueError(f"{type(owner).__name__}: {name} is {value!r}, expected {expected}.")

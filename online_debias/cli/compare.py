@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from online_debias.cli import train
 from online_debias.cli.exit_status import run_command
 from online_debias.comparison import plots, summary, tables
-from online_debias.comparison.grid import Cell, Comparison, cells
+from online_debias.comparison.grid import Comparison, PlannedRun, planned_runs
 from online_debias.comparison.processes import Changed, run_all
 from online_debias.errors import ConfigError
 from online_debias.runs import results
 from online_debias.runtime.checkpoint import check_folder, write_whole
-from online_debias.settings.messages import sentence
+from online_debias.settings.messages import one_sentence
 from online_debias.settings.parser import option, read_yaml
 from online_debias.training.epoch_selection import select
 
@@ -39,18 +38,18 @@ def command(arguments: Sequence[str], console: Console | None = None) -> bool:
         _parser().print_help(sys.stdout)
         return False
     comparison = parse(arguments)
-    folder, runs = comparison.run, cells(comparison)
+    folder, runs = comparison.run, planned_runs(comparison)
     with _locked(folder):
         if (folder / "results.csv").is_file():
             summary.read(folder / "results.csv")  # refuses what another version wrote
-        waiting = [cell for cell in runs if cell.results() is None]
+        waiting = [run for run in runs if run.results() is None]
         console.print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished; {folder}")
         os.environ["OMP_NUM_THREADS"] = "1"  # read by new processes when they load their libraries
         with _shown(console, comparison, runs, len(runs) - len(waiting)) as changed:
             failed = run_all(waiting, comparison.processes, _train, changed)
         _render(comparison, runs, console)
-    for cell, reason in failed.items():
-        console.print(f"[red]{cell.title} failed:[/] {reason}", soft_wrap=True, highlight=False)
+    for run, reason in failed.items():
+        console.print(f"[red]{run.title} failed:[/] {reason}", soft_wrap=True, highlight=False)
     return bool(failed)
 
 
@@ -70,11 +69,10 @@ def parse(arguments: Sequence[str]) -> Comparison:
     parser = _parser()
     if path := option(arguments, "--config"):
         read_yaml(path)
-    try:
-        given = parser.instantiate(parser.parse_args(list(arguments)))
-    except (ArgumentError, ValueError, TypeError, OSError, yaml.YAMLError) as error:
-        raise ConfigError(sentence(str(error), [*Comparison.__dataclass_fields__])) from error
-    return Comparison(**{name: given[name] for name in Comparison.__dataclass_fields__})
+    fields = [*Comparison.__dataclass_fields__]
+    with one_sentence(fields):
+        made = parser.instantiate(parser.parse_args(list(arguments)))
+        return Comparison(**{name: made[name] for name in fields})
 
 
 def _train(folder: Path) -> int:
@@ -98,42 +96,37 @@ def _locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _shown(
-    console: Console, comparison: Comparison, runs: Sequence[Cell], finished: int
+    console: Console, comparison: Comparison, runs: Sequence[PlannedRun], finished: int
 ) -> Iterator[Changed]:
     """Show the runs at work and, above them, a line for each that has ended."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    progress = Progress(*columns, console=console, transient=True, refresh_per_second=1)
+    bar = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    progress = Progress(*bar, console=console, transient=True, refresh_per_second=1)
     task = progress.add_task("", total=len(runs), completed=finished)
 
-    def changed(at_work: Sequence[Cell], ended: Cell | None) -> None:
+    def changed(running: Sequence[PlannedRun], ended: PlannedRun | None) -> None:
         if ended is not None:
             if (found := ended.results()) is not None:
                 accuracy = 100 * found.get("accuracy_unbiased", found["accuracy"])
                 console.print(f"{ended.title}: {accuracy:.1f} %", highlight=False)
             write_results(comparison, runs)
             progress.advance(task)
-        progress.update(task, description=", ".join(cell.title for cell in at_work))
+        progress.update(task, description=", ".join(run.title for run in running))
 
     with progress:
         yield changed
 
 
-def write_results(comparison: Comparison, runs: Sequence[Cell]) -> None:
+def write_results(comparison: Comparison, runs: Sequence[PlannedRun]) -> None:
     """Write results.csv: the finished runs, at the epoch that the selection rule chooses."""
     found = (
-        select(finished, cell.folder / "metrics.csv", comparison.selection)
-        for cell in runs
-        if (finished := cell.results()) is not None
+        select(finished, run.folder / "metrics.csv", comparison.selection)
+        for run in runs
+        if (finished := run.results()) is not None
     )
     results.write_csv(comparison.run / "results.csv", found)
 
 
-def _render(comparison: Comparison, runs: Sequence[Cell], console: Console) -> None:
+def _render(comparison: Comparison, runs: Sequence[PlannedRun], console: Console) -> None:
     folder = comparison.run
     write_results(comparison, runs)
     rows = summary.read(folder / "results.csv")
@@ -144,7 +137,7 @@ def _render(comparison: Comparison, runs: Sequence[Cell], console: Console) -> N
     write_whole(folder / "table.tex", tables.latex(sections).encode())
     for section in sections:
         console.print(tables.terminal(section))
-    draw(folder / "plots", rows, runs)
+    draw(folder / "plots", sections, runs)
     console.print(
         f"Selection: {comparison.selection}. Numbers in {folder}/results.csv, tables in table.md "
         "and table.tex, pictures in plots/.",
@@ -152,26 +145,26 @@ def _render(comparison: Comparison, runs: Sequence[Cell], console: Console) -> N
     )
 
 
-def draw(folder: Path, rows: Sequence[Mapping[str, str]], runs: Sequence[Cell]) -> None:
+def draw(folder: Path, sections: Sequence[summary.Section], runs: Sequence[PlannedRun]) -> None:
     """Draw what there is to see of every data set and ratio.
 
     Args:
         folder: for the pictures.
-        rows: of results.csv.
+        sections: what was found.
         runs: whose metrics.csv has the curves.
     """
     folder.mkdir(exist_ok=True)
-    for data in dict.fromkeys(row["data"] for row in rows):
-        of_data = [row for row in rows if row["data"] == data]
+    for data in dict.fromkeys(section.data for section in sections):
+        of_data = [section for section in sections if section.data == data]
         plots.accuracy_against_ratio(of_data, folder / f"{data}-ratios.png")
-        for ratio in dict.fromkeys(row["ratio"] for row in of_data):
-            place = f"{data}-{ratio}" if ratio else data
-            shown = [row for row in of_data if row["ratio"] == ratio]
-            plots.accuracy_against_cost(shown, folder / f"{place}-cost.png")
-            curves: dict[str, list[Path]] = {}
-            for cell in runs:
-                if cell.place == place and (found := cell.results()) is not None:
-                    name = results.row_name(cell.method, found["oracle"])
-                    curves.setdefault(name, []).append(cell.folder / "metrics.csv")
-            plots.learning_curves(curves, folder / f"{place}-learning.png")
-            plots.detection_curves(curves, folder / f"{place}-detection.png")
+    for section in sections:
+        own = [cell for cell in runs if (cell.data, cell.ratio) == (section.data, section.ratio)]
+        place = own[0].place
+        plots.accuracy_against_cost(section, folder / f"{place}-cost.png")
+        curves: dict[str, list[Path]] = {}
+        for cell in own:
+            if (found := cell.results()) is not None:
+                name = results.row_name(cell.method, found["oracle"])
+                curves.setdefault(name, []).append(cell.folder / "metrics.csv")
+        plots.learning_curves(curves, folder / f"{place}-learning.png")
+        plots.detection_curves(curves, folder / f"{place}-detection.png")

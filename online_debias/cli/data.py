@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Sequence
 
@@ -12,7 +11,9 @@ from rich.table import Table
 
 from online_debias import data as package
 from online_debias.data import Images, Source
-from online_debias.errors import ConfigError, plainly
+from online_debias.errors import ConfigError, as_config_error
+from online_debias.settings import parser
+from online_debias.settings.messages import nearest
 
 
 def known() -> dict[str, type[Source]]:
@@ -64,8 +65,7 @@ def check(
     console = console or Console()
     sources = known()
     if name not in sources:
-        near = difflib.get_close_matches(name, sources, n=3) or list(sources)
-        raise ConfigError(f"There is no data set {name!r}; the nearest are {', '.join(near)}.")
+        raise ConfigError(f"There is no data set {name!r}; {nearest(name, list(sources))}.")
     source = sources[name]
     given = [*(["--root", root] if root is not None else []), *arguments]
     for argument in needs(source):
@@ -73,7 +73,7 @@ def check(
             text = ", the folder that holds its files" if argument == "root" else ""
             raise ConfigError(f"{name} needs --{argument}{text}.")
     found = _made(name, given)
-    with plainly():
+    with as_config_error():
         splits = {"train": found.train(), "validation": found.validation(), "test": found.test()}
     console.print(f"{name}: {source.summary}")
     for split, images in splits.items():
@@ -83,8 +83,6 @@ def check(
 
 
 def _made(name: str, given: Sequence[str]) -> Source:
-    from online_debias.settings import parser
-
     words = [f"--data.{word[2:]}" if word.startswith("--") else word for word in given]
     settings, _ = parser.parse(["--data", name, *words])
     return settings.data

@@ -14,13 +14,13 @@ METHODS = ("plain", "two-step", "online")
 WIDTHS = "[8,16,32]"  # half a SmallConvNet, so that it takes a minute or two on a laptop
 
 
-def command(folder: Path, seed: int, epochs: int, console: Console | None = None) -> None:
+def command(run: Path, seed: int, epochs: int, console: Console | None = None) -> None:
     """Train the three methods, write results.csv, print the table and say where to look.
 
     A folder that is there already is left alone; the next free name is taken.
     """
     console = console or Console()
-    folder = _free(folder)
+    folder = _free(run)
     console.print(
         "10,000 handwritten digits; in 98 of 100 the background's colour gives the class away. "
         "The test digits have any colour.\n"

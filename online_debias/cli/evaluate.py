@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from online_debias.errors import ConfigError, plainly
+from online_debias.errors import ConfigError, as_config_error
 from online_debias.functional.metrics import group_accuracies, group_metrics
 from online_debias.report.naming import seen_as
+from online_debias.runs.shortcut_sentence import sentence
 from online_debias.runtime.checkpoint import load_weights
 from online_debias.runtime.device import device_of
 from online_debias.settings import parser
@@ -22,6 +24,8 @@ from online_debias.training.evaluation import predict
 def command(run: Path, arguments: Sequence[str], console: Console | None = None) -> None:
     """Print the test accuracies of the model in `run`, on its own data or on what `--data` says.
 
+    Also the run's verdict, whether its training data has a shortcut, if it looked for one.
+
     Raises:
         ConfigError: there is no finished run, or its model does not fit the settings.
     """
@@ -29,7 +33,7 @@ def command(run: Path, arguments: Sequence[str], console: Console | None = None)
     if not weights.is_file():
         raise ConfigError(f"There is no finished run in {run}: it has no model.safetensors.")
     settings, _ = parser.parse(["--config", str(run / "config.yaml"), *arguments])
-    with plainly():
+    with as_config_error():
         data = settings.data.test()
         model = settings.model(len(data.classes))
         otherwise = (
@@ -45,6 +49,10 @@ def command(run: Path, arguments: Sequence[str], console: Console | None = None)
         console.print(f"{name:<22}{value:.4f}")
     if data.bias is not None:
         console.print(_groups(predictions, data.targets, data.bias, data.classes))
+    written = run / "results.json"
+    results = json.loads(written.read_text()) if written.is_file() else {}
+    if "shortcut" in results:
+        console.print(f"\nIn training: {sentence(results)}", markup=False)
 
 
 def _groups(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from online_debias.data import Images
 from online_debias.report.finished import Finished, load
+from online_debias.report.groups import pseudo_groups
 from online_debias.report.naming import name_of, seen_as, suspected, top
 from online_debias.report.samples import collect
 from online_debias.runs import shortcut_sentence
@@ -50,8 +52,9 @@ def _show(
             "training, of the finished model's features.",
             markup=False,
         )
-    console.print("\nSamples with a score above 1/2, by class")
-    console.print(_classes(run.train, found))
+    if not bool(found.score.isnan().all()):
+        console.print("\nSamples with a score above 1/2, by class")
+        console.print(_classes(run.train, found, details))
     if suspects := top(found.score, TOP):
         console.print("\nThe most suspicious samples")
         console.print(_suspects(suspects, run.train, found))
@@ -62,25 +65,18 @@ def _show(
         console.print(_noisy(noisy, run.train, details))
 
 
-def _classes(images: Images, found: Scores) -> Table:
-    table = _table()
-    for name in ("samples", "conflicting", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for label, name in enumerate(images.classes):
-        score = found.score[found.targets == label]
-        flagged, seen = int((score > 0.5).sum()), int((~score.isnan()).sum())
-        share = f"{flagged / seen:.1%}" if seen else "-"
-        table.add_row(_short(name), f"{len(score):,}", f"{flagged:,}", share)
+def _classes(images: Images, found: Scores, details: Details) -> Table:
+    table = _table([], ["samples", "conflicting", "share"])
+    for group in pseudo_groups(found, details, images.classes):
+        share = "-" if group.share is None else f"{group.share:.1%}"
+        table.add_row(_short(group.name), f"{group.samples:,}", f"{group.conflicting:,}", share)
     return table
 
 
 def _suspects(places: list[int], images: Images, found: Scores) -> Table:
-    table = _table()
-    table.add_column("class", max_width=16, no_wrap=True)
-    table.add_column("looks like", max_width=16, no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
+    table = _table(["class", "looks like"], ["score"])
     for place in places:
-        looks = seen_as(int(found.bias_group[place]), images.classes)
+        looks = seen_as(int(found.bias_label[place]), images.classes)
         own = images.classes[int(found.targets[place])]
         score = f"{float(found.score[place]):.3f}"
         table.add_row(_short(name_of(place, images)), Text(own), Text(looks), score)
@@ -89,10 +85,7 @@ def _suspects(places: list[int], images: Images, found: Scores) -> Table:
 
 def _noisy(places: list[int], images: Images, details: Details) -> Table:
     assert details.noise is not None
-    table = _table()
-    table.add_column("class", max_width=16, no_wrap=True)
-    table.add_column("loss", justify="right", no_wrap=True)
-    table.add_column("noise", justify="right", no_wrap=True)
+    table = _table(["class"], ["loss", "noise"])
     for place in places[:TOP]:
         own = images.classes[int(images.targets[place])]
         loss = "-" if details.loss is None else f"{float(details.loss[place]):.2f}"
@@ -101,9 +94,13 @@ def _noisy(places: list[int], images: Images, details: Details) -> Table:
     return table
 
 
-def _table() -> Table:
+def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("", max_width=NAME, no_wrap=True)
+    for name in words:
+        table.add_column(name, max_width=16, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -17,17 +17,36 @@ from online_debias.callbacks.monitors import Detection, MetricsCSV, Progress, Te
 from online_debias.cli import table
 from online_debias.data import Images
 from online_debias.engine import Monitor
-from online_debias.errors import ConfigError, plainly, positive
+from online_debias.errors import ConfigError, as_config_error
 from online_debias.report.samples import remembered
-from online_debias.runs import preflight, results
-from online_debias.runs.pipeline import Fitted, Job, Settings
+from online_debias.runs import preflight, results, shortcut_sentence
+from online_debias.runs.pipeline import PipelineResult, Settings, TrainingJob
 from online_debias.runtime import checkpoint, distributed, scores_csv
 from online_debias.runtime.checkpoint import check_folder, save_weights
 from online_debias.runtime.device import device_of
 from online_debias.settings import parser
+from online_debias.training.settings import TrainingSettings
 
 # Settings of a run that may be others when it is resumed.
 _MAY_CHANGE = {"device", "save_every", "log_every", "evaluate_every", "patience"}
+
+
+class WatchedJob(TrainingJob):
+    """A job whose trainings show their progress and write metrics.csv and TensorBoard's files."""
+
+    def monitors(self, stage: str, data: Images, settings: TrainingSettings) -> list[Monitor]:
+        """Return the monitors of a training; with several ranks, only the first has them."""
+        if distributed.rank() > 0:
+            return []
+        detection, folder, method = Detection(), self.folder / stage, self.settings.method
+        title = f"{method} ({stage})" if stage else method
+        steps = len(data) // settings.batch_size // distributed.world_size()
+        return [
+            detection,
+            MetricsCSV(folder / "metrics.csv"),
+            TensorBoard(folder, detection, data, yaml.safe_load(self.text)),
+            Progress(settings.epochs, steps, title),
+        ]
 
 
 def train(arguments: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +83,7 @@ def _refuse_changes(kept: Path, text: str) -> None:
 
 
 def _run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str, Any]:
-    with plainly():
+    with as_config_error():
         device = torch.device(device_of(settings.device))
     with distributed.joined(device):
         return _joined_run(settings, text, folder, resume, device)
@@ -73,48 +92,57 @@ def _run(settings: Settings, text: str, folder: Path, resume: bool) -> dict[str,
 def _joined_run(
     settings: Settings, text: str, folder: Path, resume: bool, device: torch.device
 ) -> dict[str, Any]:
-    writes = distributed.rank() == 0  # the others train with it, and leave files to it
+    start = time.perf_counter()
+    _check_folder(folder, resume)
+    job, result = _fitted(settings, text, folder, resume, device)
+    found = results.summarize(job, result, time.perf_counter() - start)
+    if distributed.rank() == 0:  # the others train with it, and leave files to it
+        _write(job, result, found)
+    return found
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    """Refuse a folder that is a file, or that holds another run."""
     check_folder(folder)
-    if writes and not resume and folder.exists() and any(folder.iterdir()):
+    if not resume and distributed.rank() == 0 and folder.exists() and any(folder.iterdir()):
         raise ConfigError(
             f"{folder} holds another run; choose another folder with --run, or go on with "
             f"--resume {folder}."
         )
-    start, existed = time.perf_counter(), folder.exists()
-    shown, ranks = yaml.safe_load(text), distributed.world_size()
 
-    def watch(title: str, place: Path, images: Images, epochs: int) -> list[Monitor]:
-        if not writes:
-            return []
-        detection = Detection()
-        return [
-            detection,
-            MetricsCSV(place / "metrics.csv"),
-            TensorBoard(place, detection, images, shown),
-            Progress(epochs, len(images) // settings.batch_size // ranks, title),
-        ]
 
+def _fitted(
+    settings: Settings, text: str, folder: Path, resume: bool, device: torch.device
+) -> tuple[TrainingJob, PipelineResult]:
+    """Train; of a run that cannot go on, nothing stays behind."""
+    existed = folder.exists()
     try:
-        with plainly():
-            positive(epochs=settings.epochs, batch_size=settings.batch_size)
-            job = Job(settings, folder, text, watch, resume)
+        with as_config_error():
+            job = WatchedJob(settings, folder, text, resume)
             splits = {"train": job.train, **job.evaluate_on}
             preflight.check_model(settings.model, settings.criterion, splits, device)
-        fitted = settings.pipeline.fit(job)
+        return job, settings.pipeline.fit(job)
     except BaseException as error:
-        if writes and not existed and not _of_use(folder, error):
+        if distributed.rank() == 0 and not existed and not _of_use(folder, error):
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    found = results.summarize(job, fitted, time.perf_counter() - start)
-    if not writes:
-        return found
-    for trainer in fitted.trainers:
+
+
+def _write(job: TrainingJob, result: PipelineResult, found: dict[str, Any]) -> None:
+    """Write what a finished run leaves beside its checkpoints."""
+    for trainer in result.trainers:
         if trainer.stop_reason is not None:
             print(f"Training was stopped: {trainer.stop_reason}", file=sys.stderr)
-    _write_scores(job, fitted)
-    save_weights(folder / "model.safetensors", fitted.trainers[-1].model)
-    results.write_json(folder / "results.json", found)
-    return found
+    last = result.trainers[-1]
+    with as_config_error():
+        file = job.folder / "scores.csv"
+        scored, details = remembered(
+            last.engine.run.samples, job.train, job.settings.pipeline, file
+        )
+    if scored is not None:
+        scores_csv.write(file, scored, details)
+    save_weights(job.folder / "model.safetensors", last.model)
+    results.write_json(job.folder / "results.json", found)
 
 
 def _of_use(folder: Path, error: BaseException) -> bool:
@@ -126,17 +154,6 @@ def _of_use(folder: Path, error: BaseException) -> bool:
     return any("engine" not in x or x["engine"]["progress"]["step"] for x in states)
 
 
-def _write_scores(job: Job, fitted: Fitted) -> None:
-    found = next((m for m in fitted.trainers[-1].engine.monitors if isinstance(m, Detection)), None)
-    if found is None:  # it failed, and said so
-        return
-    file = job.folder / "scores.csv"
-    with plainly():
-        scored, details = remembered(found, job.train, job.settings.pipeline, file)
-    if scored is not None:
-        scores_csv.write(file, scored, details)
-
-
 def command(arguments: Sequence[str]) -> None:
     """Train, and say on the terminal how it went and where to look."""
     if {"-h", "--help"} & set(arguments):
@@ -145,3 +162,5 @@ def command(arguments: Sequence[str]) -> None:
     found = train(arguments)
     if int(os.environ.get("RANK", "0")) == 0:
         table.show([found])
+        if "shortcut" in found:
+            print(shortcut_sentence.sentence(found))

@@ -2,3 +2,5 @@
 
 May import: training, engine, data, functional, runtime, errors.
 """
+
+from online_debias.runs.pipeline import OneRun as OneRun

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from online_debias.data.images import Images
 from online_debias.engine.checks import EXPECTED_OF_CRITERION, check_logits, check_losses
-from online_debias.errors import ConfigError, told
+from online_debias.errors import ConfigError, describe_error
 
 _FEW = 2  # rows that are tried
 
@@ -120,7 +120,7 @@ def _made(make: Callable[[int], nn.Module], n_classes: int) -> nn.Module:
         if _is_ours(error):
             raise
         raise ConfigError(
-            f"model: it cannot be made for {n_classes} classes, {told(error)}; {mend}."
+            f"model: it cannot be made for {n_classes} classes, {describe_error(error)}; {mend}."
         ) from error
 
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import torch
 
-from online_debias.runs.pipeline import Fitted, Job
+from online_debias.runs.pipeline import PipelineResult, TrainingJob
 from online_debias.runtime.checkpoint import write_whole
 
 COLUMNS = ("method", "data", "ratio", "seed", "metric", "value")
 
 
-def summarize(job: Job, fitted: Fitted, seconds_total: float) -> dict[str, Any]:
+def summarize(job: TrainingJob, fitted: PipelineResult, seconds_total: float) -> dict[str, Any]:
     """Return what results.json holds; accuracies are of the last epoch, on the test split.
 
     Costs count all trainings: `seconds_training` is time in training and in what a method computes

@@ -11,8 +11,9 @@ def sentence(results: Mapping[str, Any]) -> str:
 
     Args:
         results: with `shortcut` (true, false, or missing where nobody looked for one),
-            `shortcut_evidence` and, where they are known, `shortcut_followed`, `shortcut_texture`,
-            `shortcut_part`, `part_evidence`, `conflicting_share` and `suspected_noise`.
+            `shortcut_evidence` and, where they are known, `shortcut_rows`, `shortcut_followed`,
+            `shortcut_texture`, `shortcut_part`, `part_evidence`, `conflicting_share` and
+            `suspected_noise`.
 
     Example:
         >>> sentence({"shortcut": True, "shortcut_evidence": 0.94, "conflicting_share": 0.021})
@@ -25,6 +26,8 @@ def sentence(results: Mapping[str, Any]) -> str:
         'There is a shortcut: a part of the images (top) shows another thing than the class, but tells it in most training images (evidence 0.80).'
         >>> sentence({"shortcut": True, "shortcut_evidence": 0.5, "shortcut_texture": 0.93})
         'There is a shortcut: the texture of the images tells the class of most training images (evidence 0.93).'
+        >>> sentence({"shortcut": False, "shortcut_evidence": 0.96, "shortcut_rows": 384})
+        'No shortcut was seen, but only 384 rows were looked at, too few to judge; train for more epochs.'
         >>> sentence({})
         'This run did not look for a shortcut.'
     """  # noqa: E501
@@ -46,6 +49,11 @@ def sentence(results: Mapping[str, Any]) -> str:
             what, evidence = "the texture of the images tells the class of", "shortcut_texture"
         sure = f"(evidence {results[evidence]:.2f})"
         text = f"There is a shortcut: {what} most training images {sure}{contradict}."
+    elif rows := results.get("shortcut_rows"):
+        text = (
+            f"No shortcut was seen, but only {rows:,} rows were looked at, too few to judge; train "
+            "for more epochs."
+        )
     else:
         followed = results.get("shortcut_followed")
         reason = (

@@ -1,4 +1,4 @@
-"""One file a checkpoint: written whole or not at all, read without unpickling anything."""
+"""One file a checkpoint: written whole or not at all, read by a restricted unpickler."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from online_debias.errors import ConfigError
 
-FORMAT = 3
+FORMAT = 4
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from online_debias.runtime.checkpoint import write_whole
 
-COLUMNS = ("index", "path", "target", "score", "bias_group", "times_drawn", "loss", "noise")
-_NEEDED = ("index", "target", "score", "bias_group")
+COLUMNS = ("index", "path", "target", "score", "bias_label", "times_drawn", "loss", "noise")
+_NEEDED = ("index", "target", "score", "bias_label")
 
 
 class Scores(NamedTuple):
@@ -24,12 +25,18 @@ class Scores(NamedTuple):
     Attributes:
         targets: `[N]` int64.
         score: `[N]` float32 in [0, 1], high = bias-conflicting; NaN where it is not known.
-        bias_group: `[N]` int64, the pseudo bias label; -1 where it is not known.
+        bias_label: `[N]` int64, the pseudo bias label; -1 where it is not known.
     """
 
     targets: Tensor
     score: Tensor
-    bias_group: Tensor
+    bias_label: Tensor
+
+    @classmethod
+    def unknown(cls, targets: Tensor) -> Scores:
+        """Return what is known of samples of which nothing is: their targets `[N]`."""
+        score = torch.full((len(targets),), torch.nan)
+        return cls(targets, score, torch.full_like(targets, -1))
 
 
 class Details(NamedTuple):
@@ -60,7 +67,7 @@ def write(path: Path, scores: Scores, details: Details | None = None) -> None:
         details.paths or [""] * n,
         scores.targets.tolist(),
         _numbers(scores.score, n),
-        ["" if group < 0 else str(group) for group in scores.bias_group.tolist()],
+        ["" if group < 0 else str(group) for group in scores.bias_label.tolist()],
         [""] * n if details.times_drawn is None else details.times_drawn.tolist(),
         _numbers(details.loss, n),
         _numbers(details.noise, n),
@@ -77,7 +84,7 @@ def read(path: Path) -> Scores:
     """Read the pseudo-labels; further columns, and all that is in them, are left aside.
 
     A sample whose score is not known, since training never drew it as it is, counts as
-    bias-aligned: its score is 0. One without a `bias_group` has its own target as such.
+    bias-aligned: its score is 0. One without a `bias_label` has its own target as such.
 
     Raises:
         ValueError: in one sentence, there is no such file, or it is not what `write` writes.
@@ -126,6 +133,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise ValueError(f"{path} cannot be read as scores, {_expected()} ({error!r}).") from error
     if not rows:
         raise ValueError(f"{path} has no rows, {_expected()}.")
+    if "bias_label" not in rows[0] and "bias_group" in rows[0]:
+        warnings.warn(
+            f"{path} has the column bias_group, which is called bias_label now; rename it.",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        rows = [{**row, "bias_label": row["bias_group"]} for row in rows]
     return rows
 
 
@@ -157,7 +171,7 @@ def _scores(path: Path, rows: list[dict[str, str]]) -> Scores:
         )
     if ((score < 0) | (score > 1)).any() or (group < 0).any():
         raise ValueError(
-            f"{path} has a score outside [0, 1] or a bias_group below 0, {_expected()}."
+            f"{path} has a score outside [0, 1] or a bias_label below 0, {_expected()}."
         )
     return Scores(target.long(), score.float(), group.nan_to_num(-1.0).long())
 

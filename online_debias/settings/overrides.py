@@ -10,7 +10,7 @@ from online_debias.settings import parser
 from online_debias.settings.messages import nearest
 
 
-def spelled_out(given: Mapping[str, Any]) -> dict[str, Any]:
+def expand_overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings whose `change`, if they have one, is written out as `callbacks`.
 
     A change says by class names what differs from the method's own callbacks: arguments stand in
@@ -25,10 +25,10 @@ def spelled_out(given: Mapping[str, Any]) -> dict[str, Any]:
 
     Example:
         >>> change = {"Resample": {"share": 0.6}, "OracleGroups": None, "Augment": {}}
-        >>> given = spelled_out({"method": "resample-oracle", "change": change})
+        >>> given = expand_overrides({"method": "resample-oracle", "change": change})
         >>> for entry in given["callbacks"]:
         ...     print(entry["class_path"].rpartition(".")[2], entry["init_args"])
-        Resample {'share': 0.6, 'sharpness': 60, 'momentum': 0}
+        Resample {'share': 0.6, 'sharpness': 60}
         Augment {}
     """
     settings = dict(given)

@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace
 
 from online_debias import data
 from online_debias.errors import ConfigError
 from online_debias.runs.pipeline import Settings
 from online_debias.runtime.torchvision_compat import import_torchvision
-from online_debias.settings.messages import classes_of, nearest, sentence
+from online_debias.settings.messages import classes_of, nearest, one_sentence
 
 _DEFAULTS: dict[str, Any] = {
     "data": {"class_path": "online_debias.data.BiasedDigits"},
     "model": {"class_path": "online_debias.models.SmallConvNet"},
 }
+
+_OWN = frozenset({"callbacks", "data"})  # of which a given one stands in place of the default
 
 
 def recipes() -> list[str]:
@@ -47,27 +49,33 @@ def recipe(name: str) -> dict[str, Any]:
 
 
 @cache  # a comparison asks for the same few again and again
-def parser(method: str = "online", own_callbacks: bool = False) -> ArgumentParser:
+def parser(method: str = "online", own: frozenset[str] = frozenset()) -> ArgumentParser:
     """Return the parser of a run's settings, with those of a method as defaults.
 
-    With `own_callbacks` the method's callbacks are none of them: a list that is given would else
-    take the arguments it does not name from the recipe's entry of the same place and class.
+    Args:
+        method: name of a recipe.
+        own: settings that are given: of these, nothing is a default. A data set of another class
+            would else take arguments that it has in common with the default one from that, and
+            callbacks those of the recipe's entry of the same place and class.
     """
     for module in ("callbacks", "models"):  # makes short class names known
         importlib.import_module(f"online_debias.{module}")
-    found = ArgumentParser(
+    made = ArgumentParser(
         prog="online-debias train", exit_on_error=False, allow_abbrev=False,
         usage="online-debias train [--method METHOD] [--data DATA] [--SETTING VALUE ...]",
         epilog=f"Methods: {', '.join(recipes())}. `online-debias data list` has the data sets.",
     )  # fmt: skip
-    found.add_argument("--config", action="config", help="a YAML file with any of these settings")
-    found.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    found.add_class_arguments(Settings)
-    known = {} if method == "custom" else recipe(method)
-    if own_callbacks:
-        known["callbacks"] = []
-    found.set_defaults({**_DEFAULTS, **recipe("plain"), **known, "method": method})
-    return found
+    made.add_argument("--config", action="config", help="a YAML file with any of these settings")
+    made.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    made.add_class_arguments(Settings)
+    of_method = {} if method == "custom" else recipe(method)
+    defaults = {**_DEFAULTS, **recipe("plain"), **of_method, "method": method}
+    if "callbacks" in own:
+        defaults["callbacks"] = []
+    if "data" in own:
+        del defaults["data"]
+    made.set_defaults(defaults)
+    return made
 
 
 def help_text() -> str:
@@ -92,33 +100,26 @@ def parse(arguments: Sequence[str]) -> tuple[Settings, Namespace]:
     arguments = _torchvision_names(arguments)
     path = option(arguments, "--config")
     in_file = read_yaml(path) if path else {}
-    # A list on the line, or in the file, stands in place of the recipe's.
-    own_callbacks = "callbacks" in in_file or option(arguments, "--callbacks") is not None
-    chosen = parser(_method(arguments, in_file), own_callbacks)
+    own = {name for name in _OWN if name in in_file or option(arguments, f"--{name}") is not None}
+    chosen = parser(_method(arguments, in_file), frozenset(own))
     return _settings(chosen, lambda: chosen.parse_args(list(arguments)))
 
 
 def resolve(given: Mapping[str, Any]) -> tuple[Settings, Namespace]:
     """Return what settings as a YAML file has them stand for; see `parse`."""
-    chosen = parser(str(given.get("method", "online")), "callbacks" in given)
+    chosen = parser(str(given.get("method", "online")), frozenset(_OWN & given.keys()))
     return _settings(chosen, lambda: chosen.parse_object(dict(given)))
 
 
 def _settings(chosen: ArgumentParser, read: Callable[[], Namespace]) -> tuple[Settings, Namespace]:
     fields = Settings.__dataclass_fields__
-    try:
+    with one_sentence([*fields]):
         configuration = _again_beside_torchvision(read)
         for name, field in fields.items():
             if configuration[name] is None and field.default is not None:
                 raise ConfigError(f"{name} is null, expected a value; leave the line out.")
-        settings = _again_beside_torchvision(lambda: chosen.instantiate(configuration))
-    except ArgumentError as error:
-        raise ConfigError(sentence(str(error), [*fields])) from error
-    except (OSError, ValueError) as error:  # of the classes named; lines may be a tree of files
-        said = str(error)
-        inner = said.startswith("Does not validate")  # of a class in the arguments of a class
-        raise ConfigError(sentence(said, [*fields]) if inner else said) from error
-    return Settings(**{name: settings[name] for name in fields}), configuration
+        made = _again_beside_torchvision(lambda: chosen.instantiate(configuration))
+        return Settings(**{name: made[name] for name in fields}), configuration
 
 
 def _again_beside_torchvision(read: Callable[[], Namespace]) -> Namespace:

@@ -29,6 +29,10 @@ class Tap:
         transform: applied to what is read; its result goes on through the model as well.
         width: of the flattened features; needed only by heads, and only where it cannot be told
             from the module's layers.
+
+    Example:
+        >>> Tap("layer2", pool=2)
+        Tap(path='layer2', pool=2, reads='output', transform=None, width=None)
     """
 
     path: str

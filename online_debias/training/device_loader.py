@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from online_debias.data.images import Images
-from online_debias.engine import Rounds
+from online_debias.engine import RoundSampler
 from online_debias.functional.inputs.take_rows import take_rows
 
 
@@ -22,7 +22,7 @@ class DeviceLoader:
         sampler: `engine.sampler()`.
     """
 
-    def __init__(self, data: Images, batch_size: int, sampler: Rounds) -> None:
+    def __init__(self, data: Images, batch_size: int, sampler: RoundSampler) -> None:
         self.data, self.batch_size, self.sampler = data, batch_size, sampler
 
     def __len__(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from online_debias.errors import ConfigError, positive
+from online_debias.errors import ConfigError
+from online_debias.runtime import metrics_csv
 
 Selection = Literal[
     "last", "best-biased-validation", "pseudo-group-validation", "oracle-validation"
@@ -26,7 +26,7 @@ _BY: Mapping[Selection, tuple[str, ...]] = {
 
 
 @dataclass
-class Best:
+class BestEpoch:
     """The best epoch of a run so far, judged while it trains and without bias labels.
 
     An epoch counts by `accuracy_pseudo_unbiased` on the validation split or, where no callback has
@@ -39,7 +39,7 @@ class Best:
         waited: epochs since.
 
     Example:
-        >>> best = Best()
+        >>> best = BestEpoch()
         >>> best.better({"accuracy": 0.9}), best.better({"accuracy": 0.9})
         (True, False)
         >>> best.waited
@@ -63,11 +63,8 @@ class Best:
 
 
 def check_patience(patience: int | None, splits: Container[str]) -> None:
-    """Raise ValueError for a patience below 1, or where no validation split can judge epochs."""
-    if patience is None:
-        return
-    positive(patience=patience)
-    if "validation" not in splits:
+    """Raise ValueError for a patience where no validation split can judge epochs."""
+    if patience is not None and "validation" not in splits:
         raise ValueError(
             f"patience is {patience}, but the data has no validation split to judge epochs by; "
             "leave patience out, or hold some training images out."
@@ -91,17 +88,16 @@ def select(results: Mapping[str, Any], metrics: Path, selection: Selection) -> d
         selection: the rule.
 
     Raises:
-        ConfigError: there is no validation split, or it has no bias labels for the oracle rule.
+        ConfigError: metrics.csv is damaged, there is no validation split, or it has no bias labels
+            for the oracle rule.
     """
     if selection == "last":
         return dict(results)
     values: dict[int, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
-    with metrics.open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["split"] in ("validation", "test"):
-                values[int(row["epoch"])][row["split"]][row["name"]] = float(row["value"])
+    for row in metrics_csv.read(metrics):
+        values[row.epoch][row.split][row.name] = row.value
     names = _BY[selection]
-    best, chosen_epoch = Best(), None
+    best, chosen_epoch = BestEpoch(), None
     for epoch, splits in sorted(values.items()):
         judged = splits["validation"]
         if not judged.keys().isdisjoint(names) and best.better(judged, names):

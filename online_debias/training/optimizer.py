@@ -25,15 +25,10 @@ def make_optimizer(
         lr: peak learning rate.
         weight_decay: decoupled, as in AdamW.
 
-    Raises:
-        ValueError: the weight decay is below 0.
-
     Example:
         >>> make_optimizer(nn.Linear(1, 1), [], 0.1, 0.0).param_groups[0]["lr"]
         0.1
     """
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay is {weight_decay}, expected a number >= 0.")
     groups = [{"params": list(model.parameters()), "lr": lr}]
     for callback in callbacks:
         if own := list(callback.parameters()):

@@ -70,7 +70,7 @@ def watched(engine: Engine, model: nn.Module) -> Iterator[list[Tensor]]:
         engine.read_features()
 
     def after(module: nn.Module, args: Any, output: Any) -> None:
-        view = engine.bias_view(engine.taps.finish(), args[0])
+        view = engine.predict_bias(engine.taps.finish(), args[0])
         if view is not None:
             seen.append(view.cpu())
 

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from online_debias.data.images import Images
-from online_debias.engine import Callback, Criterion, Engine, Monitor
-from online_debias.engine.weights import Combine, Normalize
-from online_debias.errors import positive
-from online_debias.functional.losses.cross_entropy import cross_entropy
+from online_debias.engine import Callback, Engine, Monitor
 from online_debias.functional.metrics import Report
 from online_debias.runtime import checkpoint, distributed, random_state, seeds
 from online_debias.runtime.batch_norm import over_ranks
-from online_debias.taps.taps import Tap
+from online_debias.runtime.device import device_of
 from online_debias.training.device_loader import DeviceLoader
-from online_debias.training.epoch_selection import Best, check_patience
+from online_debias.training.epoch_selection import BestEpoch, check_patience
 from online_debias.training.evaluation import measure
-from online_debias.training.optimizer import Schedule, make_optimizer, make_schedule
-
-Precision = Literal["float32", "bfloat16"]
-
-
-def memory_format(channels_last: bool) -> torch.memory_format:
-    """Return how model and images are stored."""
-    return torch.channels_last if channels_last else torch.contiguous_format
+from online_debias.training.optimizer import make_optimizer, make_schedule
+from online_debias.training.settings import TrainingSettings
 
 
 class Trainer:
@@ -43,36 +33,33 @@ class Trainer:
     (under torchrun) train as one process would with all their rows, to float rounding.
 
     Args:
-        model: the classifier; moved to `device`.
+        model: the classifier; moved to the device of the settings.
         train: training images; their bias annotations reach monitors and oracle callbacks only.
-        callbacks, monitors, taps, criterion, combine, normalize, clip: see `Engine`.
+        callbacks, monitors: see `Engine`.
+        settings: how to train; their defaults when None.
         evaluate_on: split name -> images, evaluated at the end of epochs.
-        evaluate_every: epochs between two evaluations; the last epoch always has one.
-        epochs, batch_size: as usual; the batch size is that of one rank.
-        lr: peak learning rate.
-        weight_decay: decoupled, as in AdamW.
-        schedule: of the learning rate, see `optimizer.make_schedule`.
-        precision: "bfloat16" runs the model under autocast; losses stay in float32.
-        channels_last: memory format of model and images.
-        device: where to train.
-        seed: of everything random here, except the model's initial weights.
         run: folder for checkpoints, made if it is missing; None writes nothing.
-        save_every: steps between two checkpoints, beside those at the end of every epoch.
-        log_every: steps between two reads of the recorded scalars.
-        patience: end training after so many evaluations without a better one, by
-            `selection.Best`; None trains all epochs. It cuts a one-cycle schedule short, before
-            its rates are small.
 
     Raises:
-        ValueError: a setting is out of range, or the batch is larger than the data.
+        ValueError: the batch is larger than the data, patience has no validation split to judge
+            epochs by, or the engine refuses the callbacks.
 
     Attributes:
         engine: the engine; it exists before `fit`.
+        epochs: where `fit` ends; it may be lowered, the schedule stays that of the settings.
         seconds_training: time spent in training so far, callbacks included; evaluations and
             monitors, which only measure, are not.
         seconds_before: those of them that were spent before the run was resumed.
         samples_seen: rows trained on so far, by all ranks.
         reports, best: split name -> the latest evaluation; what the best epoch so far had.
+
+    Example:
+        >>> images = Images(torch.zeros(8, 3, 4, 4).byte(), torch.arange(8) % 2, None, ("a", "b"))
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+        >>> trainer = Trainer(model, images, settings=TrainingSettings(epochs=2, batch_size=4))
+        >>> trainer.fit()
+        >>> trainer.samples_seen
+        16
     """
 
     def __init__(
@@ -82,37 +69,14 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         monitors: Iterable[Monitor] = (),
         *,
+        settings: TrainingSettings | None = None,
         evaluate_on: Mapping[str, Images] | None = None,
-        evaluate_every: int = 1,
-        taps: Mapping[str, str | Tap] | None = None,
-        criterion: Criterion = cross_entropy,
-        epochs: int = 12,
-        batch_size: int = 128,
-        lr: float = 8e-3,
-        weight_decay: float = 0.0,
-        schedule: Schedule = "one-cycle",
-        precision: Precision = "float32",
-        channels_last: bool = True,
-        combine: Combine = "product",
-        normalize: Normalize = "batch",
-        clip: tuple[float, float] = (0.0, math.inf),
-        device: torch.device | str = "cpu",
-        seed: int = 0,
         run: Path | None = None,
-        save_every: int | None = None,
-        log_every: int = 50,
-        patience: int | None = None,
     ) -> None:
-        positive(epochs=epochs, batch_size=batch_size, lr=lr)
-        positive(log_every=log_every, evaluate_every=evaluate_every)
-        if save_every is not None:
-            positive(save_every=save_every)
-        check_patience(patience, evaluate_on or {})
-        self.device = torch.device(device)
-        self.epochs, self.precision, self.run_folder = epochs, precision, run
-        self.save_every, self.patience = save_every, patience
-        self.evaluate_every = evaluate_every
-        self.format = memory_format(channels_last)
+        settings = settings or TrainingSettings()
+        check_patience(settings.patience, evaluate_on or {})
+        self.settings, self.epochs, self.run_folder = settings, settings.epochs, run
+        self.device, self.format = torch.device(device_of(settings.device)), settings.memory_format
         model = over_ranks(model, self.device)
         self.model = model.to(self.device, memory_format=self.format)  # type: ignore[call-overload]
         self._forward = self.model
@@ -124,32 +88,34 @@ class Trainer:
             monitors,
             n_samples=len(train),
             n_classes=len(train.classes),
-            taps=taps,
-            criterion=criterion,
             bias=train.bias,
-            combine=combine,
-            normalize=normalize,
-            clip=clip,
-            seed=seed,
-            log_every=log_every,
+            taps=settings.taps,
+            criterion=settings.criterion,
+            combine=settings.combine,
+            normalize=settings.normalize,
+            clip=settings.clip,
+            seed=settings.seed,
+            log_every=settings.log_every,
         )
         sampler = self.engine.sampler()
-        if batch_size > len(sampler):
+        if settings.batch_size > len(sampler):
             raise ValueError(
-                f"The batch size {batch_size} is larger than the {len(sampler)} training images; "
-                "choose a smaller --batch_size."
+                f"The batch size {settings.batch_size} is larger than the {len(sampler)} training "
+                "images; choose a smaller --batch_size."
             )
-        self.loader = DeviceLoader(train.to(self.device, self.format), batch_size, sampler)
+        self.loader = DeviceLoader(train.to(self.device, self.format), settings.batch_size, sampler)
         self.evaluate_on = {
             name: images.to(self.device, self.format)
             for name, images in (evaluate_on or {}).items()
         }
-        steps = self.engine.run.max_steps = epochs * len(self.loader)
-        self.optimizer = make_optimizer(self.model, self.engine.callbacks, lr, weight_decay)
-        self.schedule = make_schedule(schedule, self.optimizer, steps)
+        steps = self.engine.run.max_steps = settings.epochs * len(self.loader)
+        self.optimizer = make_optimizer(
+            self.model, self.engine.callbacks, settings.lr, settings.weight_decay
+        )
+        self.schedule = make_schedule(settings.schedule, self.optimizer, steps)
         self.seconds_training, self.seconds_before, self.samples_seen = 0.0, 0.0, 0
         self.reports: dict[str, Report] = {}
-        self.best = Best()
+        self.best = BestEpoch()
 
     def fit(self) -> None:
         """Train to the last epoch, from where a loaded checkpoint left off.
@@ -165,7 +131,7 @@ class Trainer:
         try:
             while not self._done:
                 self._epoch()
-                if self._done or self.engine.run.epoch % self.evaluate_every == 0:
+                if self._done or self.engine.run.epoch % self.settings.evaluate_every == 0:
                     for split in self.evaluate_on:
                         self.evaluate(split)
                     self._judge()
@@ -186,25 +152,28 @@ class Trainer:
     @property
     def stop_reason(self) -> str | None:
         """Why training ends before its last epoch: a callback's reason, or no patience is left."""
-        if self.patience is not None and self.best.waited >= self.patience:
+        patience = self.settings.patience
+        if patience is not None and self.best.waited >= patience:
             best = f"{self.best.value:.3f} in {self.best.by} on the validation split"
-            return f"no evaluation of the last {self.patience} was better than {best}"
+            return f"no evaluation of the last {patience} was better than {best}"
         return self.engine.run.stop_reason
 
     def _epoch(self) -> None:
         self.model.train()
+        save_every = self.settings.save_every
         start, watching = time.perf_counter(), self.engine.seconds_watching
         for index, images, targets in self.loader:
             self._step(index, images, targets)
-            if self.save_every and self.engine.run.step % self.save_every == 0:
+            if save_every and self.engine.run.step % save_every == 0:
                 self.save("last.pt")
         self.engine.end_epoch()  # reads the records, so it waits for the device
         watching = self.engine.seconds_watching - watching
         self.seconds_training += time.perf_counter() - start - watching
 
     def _step(self, index: Tensor, images: Tensor, targets: Tensor) -> None:
+        bfloat16 = self.settings.precision == "bfloat16"
         batch = self.engine.start_step(index, images, targets)
-        with torch.autocast(self.device.type, torch.bfloat16, self.precision == "bfloat16"):
+        with torch.autocast(self.device.type, torch.bfloat16, bfloat16):
             logits = self._forward(batch.inputs)
         loss = self.engine.loss(batch, logits)
         self.optimizer.zero_grad()
@@ -215,7 +184,7 @@ class Trainer:
         self.samples_seen += len(index) * self.engine.run.world_size
 
     def evaluate(self, split: str) -> Report:
-        """Measure a split of `evaluate_on` and tell the monitors."""
+        """Measure a split of `evaluate_on`, and call the monitors with the report."""
         data = self.evaluate_on[split]
         self.reports[split] = measure(split, self.engine, self.model, data, self.format)
         self.engine.watch("on_evaluate", self.reports[split], self.engine.run)
@@ -277,5 +246,5 @@ class Trainer:
         random_state.restore(state["random"], self.device)
         self.seconds_training = self.seconds_before = state["cost"]["seconds"]
         self.samples_seen = state["cost"]["samples"]
-        self.best = Best(**state["best"])
-        self.reports = {split: Report(**told) for split, told in state["reports"].items()}
+        self.best = BestEpoch(**state["best"])
+        self.reports = {split: Report(**report) for split, report in state["reports"].items()}
