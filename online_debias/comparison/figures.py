@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from online_debias.comparison.summary import Value
 from online_debias.runtime.checkpoint import write_whole
 
 if TYPE_CHECKING:  # slow to import, so it is done where a figure is made
@@ -22,6 +22,11 @@ LEGEND_ROW = 0.19  # inches
 _COLOURS = ["#888888", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2"]
 _COLOURS += ["#B5A800", "#D55E00", "#000000"]
 _MARKERS, _LINES = "os^DvPX<>", ("-", "--", ":", "-.")
+
+# Places of a name, in steps to the right of its point and up, the best first.
+_BESIDE = [(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 2), (0, -2)]
+_BESIDE += [(1, 2), (1, -2), (-1, 2), (-1, -2)]
+_ALIGNED = {-1: "right", 0: "center", 1: "left"}
 
 
 class Style(NamedTuple):
@@ -54,15 +59,14 @@ def style(methods: Iterable[str]) -> dict[str, Style]:
     return found
 
 
-def point(x: float, values: Sequence[float], scale: float = 1) -> Point:
-    """Return the point of the seeds' values, times `scale`, at `x`.
+def point(x: float, value: Value, scale: float = 1) -> Point:
+    """Return the point of a value, times `scale`, at `x`.
 
     Example:
-        >>> point(3, [0.25, 0.75], 100)
-        Point(x=3, mean=50.0, std=35.35533905932738)
+        >>> point(3, Value(0.5, 0.25), 100)
+        Point(x=3, mean=50.0, std=25.0)
     """
-    std = statistics.stdev(values) if len(values) > 1 else 0.0
-    return Point(x, scale * statistics.fmean(values), scale * std)
+    return Point(x, scale * value.mean, scale * (value.std or 0))
 
 
 def figure(n_rows: int, n_columns: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -76,6 +80,8 @@ def figure(n_rows: int, n_columns: int, height: float) -> tuple[Figure, list[Axe
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_size(9)
     return made, panels
 
 
@@ -140,50 +146,33 @@ def percent_axis(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_ylim(max(-3, low - 5), min(103, high + 5))
 
 
-def name_points(
-    figure: Figure, panels: Sequence[Axes], points: Sequence[Mapping[str, Point]]
-) -> bool:
-    """Write names beside points where they hide nothing; false, and none, if one has no room."""
-    from matplotlib.text import Annotation
+def name_points(figure: Figure, axes: Axes, points: Mapping[str, Point]) -> bool:
+    """Write names beside points where they hide nothing; false if one has no room."""
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()  # settles where things are
-    sides = {-1: "right", 0: "center", 1: "left"}
-    offsets = [(1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1), (0, 2), (0, -2)]
-    offsets += [(1, 2), (1, -2), (-1, 2), (-1, -2)]
-    written: list[Annotation] = []
-    for axes, placed in zip(panels, points, strict=True):
-        taken = []
-        for x, mean, std in placed.values():
-            low, high = axes.transData.transform([(x, mean - std), (x, mean + std)])
-            taken.append(Bbox([low - 8, high + 8]))  # half a marker more, in pixels
-        for name, (x, mean, _) in placed.items():
-            for right, up in offsets:
-                text = axes.annotate(
-                    name,
-                    (x, mean),
-                    (7 * right, 7 * up),
-                    textcoords="offset points",
-                    ha=sides[right],
-                    va="center",
-                    fontsize=8,
-                )
-                box = text.get_window_extent()
-                inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
-                if inside and not box.count_overlaps(taken):
-                    break
-                text.remove()
-            else:
-                for text in written:
-                    text.remove()
-                return False
-            taken.append(box)
-            written.append(text)
+    taken = []
+    for x, mean, std in points.values():
+        low, high = axes.transData.transform([(x, mean - std), (x, mean + std)])
+        taken.append(Bbox([low - 8, high + 8]))  # half a marker more, in pixels
+    for name, (x, mean, _) in points.items():
+        text = axes.annotate(
+            name, (x, mean), (0, 0), textcoords="offset points", va="center", fontsize=8
+        )
+        for right, up in _BESIDE:
+            text.set(position=(7 * right, 7 * up), ha=_ALIGNED[right])
+            box = text.get_window_extent()
+            inside = axes.bbox.contains(*box.min) and axes.bbox.contains(*box.max)
+            if inside and not box.count_overlaps(taken):
+                break
+        else:
+            return False
+        taken.append(box)
     return True
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """Name every method once, below the panels, in as many columns as there is room for.
+    """Name every method once, in few rows below the panels instead of beside points.
 
     The picture grows by what the names need, so that the panels keep their height.
     """
@@ -191,17 +180,22 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    fit = int(6.5 / (0.45 + 0.06 * max(map(len, named), default=0)))
-    columns = max(1, min(len(named), fit))
-    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * -(-len(named) // columns))
-    figure.legend(
-        named.values(),
-        named.keys(),
-        loc="outside lower center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
-    )
+        for text in [*axes.texts]:
+            text.remove()
+    for n_rows in range(1, len(named) + 1):
+        columns = -(-len(named) // n_rows)
+        names = figure.legend(
+            named.values(),
+            named.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            fontsize=8,
+            frameon=False,
+        )
+        if columns == 1 or names.get_window_extent().width <= figure.bbox.width:
+            break
+        names.remove()
+    figure.set_figheight(figure.get_figheight() + LEGEND_ROW * n_rows)
 
 
 def write(figure: Figure, path: Path) -> None:

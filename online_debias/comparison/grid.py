@@ -18,7 +18,7 @@ import yaml
 from online_debias.comparison.summary import Quoted
 from online_debias.errors import ConfigError
 from online_debias.settings import parser
-from online_debias.settings.overrides import spelled_out
+from online_debias.settings.overrides import expand_overrides
 from online_debias.training.epoch_selection import Selection
 
 # Plain dicts: of `dict[str, Any]` the parser would make the objects that are named inside.
@@ -34,7 +34,7 @@ class Comparison:
 
     Args:
         methods: names of recipes, or settings with a `name` and the `method` they start from; a
-            `change` says what differs from the method's callbacks, see `changes.spelled_out`.
+            `change` says what differs from the method's callbacks, see `expand_overrides`.
         data: classes of data sets, or a `class_path` with `init_args` and, if wanted, a `name`.
         ratios: shares of bias-aligned images, the data's `rho`; none leaves it as it is.
         seeds: of training and data.
@@ -60,7 +60,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlannedRun:
     """One run of a comparison.
 
     Attributes:
@@ -115,7 +115,7 @@ class Cell:
         return {**found, "method": self.method, "data": self.data, "ratio": self.ratio}
 
 
-def cells(comparison: Comparison) -> list[Cell]:
+def planned_runs(comparison: Comparison) -> list[PlannedRun]:
     """Return the runs of a comparison, seed by seed; every setting is checked.
 
     Raises:
@@ -143,18 +143,18 @@ def cells(comparison: Comparison) -> list[Cell]:
         filled, shared = _fill({**comparison.settings, **given}, names)
         filled = {**filled, "seed": seed, "data": _source(source, comparison.root, ratio, seed)}
         try:
-            _, configuration = parser.resolve(spelled_out({**filled, "run": str(folder)}))
+            _, configuration = parser.resolve(expand_overrides({**filled, "run": str(folder)}))
         except ConfigError as error:
             raise ConfigError(f"Method {method!r} on {place}: {error}") from error
         text = parser.dump(configuration)
-        found.append(Cell(method, data_name, ratio, seed, folder, text, frozenset(shared)))
+        found.append(PlannedRun(method, data_name, ratio, seed, folder, text, frozenset(shared)))
     _check_quoted(comparison.quoted, found)
     return found
 
 
-def _check_quoted(quoted: Sequence[Quoted], cells: Sequence[Cell]) -> None:
+def _check_quoted(quoted: Sequence[Quoted], runs: Sequence[PlannedRun]) -> None:
     """Refuse a paper's row that would stand beside none of ours."""
-    places = {(cell.data, cell.ratio): cell.place for cell in cells}
+    places = {(run.data, run.ratio): run.place for run in runs}
     for row in quoted:
         if (row.data, row.ratio) not in places:
             raise ConfigError(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
-import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -12,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from online_debias.comparison import figures
-from online_debias.errors import ConfigError
+from online_debias.comparison.summary import Section, Value
 from online_debias.runs.results import row_name
+from online_debias.runtime import metrics_csv
 
 if TYPE_CHECKING:  # slow to import
     from matplotlib.axes import Axes
 
-DIRECT = 6  # so many methods have their names beside their points
+DIRECT = 6  # at most so many methods have their names beside their points
 ACCURACY = "accuracy_unbiased"
 COST = {"training_passes": "trainings", "seconds_training": "training time (s)"}
 GROUPS = {
@@ -28,30 +26,29 @@ GROUPS = {
     "accuracy_worst_group": "worst group",
 }
 DETECTION = {"detect/auroc": "AUROC", "detect/average_precision": "average precision"}
-_METRICS_COLUMNS = ["step", "epoch", "split", "name", "value"]
 
 
-def accuracy_against_cost(rows: Iterable[Mapping[str, str]], path: Path) -> bool:
+def accuracy_against_cost(section: Section, path: Path) -> bool:
     """Draw unbiased accuracy against trainings and against time: the upper left is best.
 
     Points are means over seeds, bars standard deviations; a method that reads bias labels is
     hollow. Methods with the same number of trainings stand side by side.
 
     Args:
-        rows: of results.csv, of one data set and one ratio.
+        section: one data set and one ratio.
         path: the PNG file to write.
 
     Returns:
         False if there is nothing to show; then no file is written.
     """
-    numbers = _by_method(rows)
-    looks = figures.style(numbers)
+    lines = {row_name(line.method, line.oracle): line for line in section.lines}
+    looks = figures.style(lines)
     figure, panels = figures.figure(1, 2, 3.5)
     points = [
         {
-            method: figures.point(statistics.fmean(found[metric]), found[ACCURACY], 100)
-            for method, found in numbers.items()
-            if found[ACCURACY] and found[metric]
+            name: figures.point(line.values[metric].mean, line.values[ACCURACY], 100)
+            for name, line in lines.items()
+            if {metric, ACCURACY} <= line.values.keys()
         }
         for metric in COST
     ]
@@ -60,55 +57,54 @@ def accuracy_against_cost(rows: Iterable[Mapping[str, str]], path: Path) -> bool
     figures.whole_axis(panels[0], [point.x for point in points[0].values()])
     figures.time_axis(panels[1], [point.x for point in points[1].values()])
     points[0] = _side_by_side(points[0])
-    names = {name: row_name(name, any(found["oracle"])) for name, found in numbers.items()}
     for axes, placed, label in zip(panels, points, COST.values(), strict=True):
-        for method, point in placed.items():
-            hollow = any(numbers[method]["oracle"])
-            figures.draw(axes, [point], looks[method], names[method], hollow)
-        axes.set_xlabel(label, fontsize=9)
-    panels[0].set_ylabel("unbiased test accuracy (%)", fontsize=9)
+        for name, point in placed.items():
+            figures.draw(axes, [point], looks[name], name, lines[name].oracle)
+        axes.set_xlabel(label)
+    panels[0].set_ylabel("unbiased test accuracy (%)")
     figures.percent_axis(panels[0], [point for placed in points for point in placed.values()])
-    named = [{names[method]: point for method, point in placed.items()} for placed in points]
-    if len(numbers) > DIRECT or not figures.name_points(figure, panels, named):
+    named = len(lines) <= DIRECT and all(
+        figures.name_points(figure, *panel) for panel in zip(panels, points, strict=True)
+    )
+    if not named:
         figures.legend(figure, panels)
     figures.write(figure, path)
     return True
 
 
-def accuracy_against_ratio(rows: Iterable[Mapping[str, str]], path: Path) -> bool:
+def accuracy_against_ratio(sections: Sequence[Section], path: Path) -> bool:
     """Draw unbiased accuracy against the share of bias-aligned images, a line a method.
 
     Args:
-        rows: of results.csv, of one data set; those without a ratio are left out.
+        sections: of one data set; those without a ratio are left out.
         path: the PNG file to write.
 
     Returns:
         False if there is nothing to show; then no file is written.
     """
-    kept = [row for row in rows if row["ratio"]]
-    ratios = sorted({float(row["ratio"]) for row in kept})
-    looks = figures.style(row["method"] for row in kept)
-    of_ratio = [_by_method(row for row in kept if float(row["ratio"]) == ratio) for ratio in ratios]
+    ratios = {section.ratio: section.lines for section in sections if section.ratio is not None}
+    looks = figures.style(line.method for lines in ratios.values() for line in lines)
     figure, panels = figures.figure(1, 1, 3.8)
     drawn = []
     for i, method in enumerate(looks):
         aside = 0.04 * (i - (len(looks) - 1) / 2)  # so that no bar hides another
-        found = [numbers.get(method, {}) for numbers in of_ratio]
-        points = [
-            figures.point(place + aside, one[ACCURACY], 100)
-            for place, one in enumerate(found)
-            if one.get(ACCURACY)
+        found = [
+            (place + aside, line)
+            for place, ratio in enumerate(sorted(ratios))
+            for line in ratios[ratio]
+            if line.method == method and ACCURACY in line.values
         ]
-        hollow = any(any(one.get("oracle", [])) for one in found)
-        if points:
-            figures.draw(panels[0], points, looks[method], row_name(method, hollow), hollow)
-        drawn += points
+        if found:
+            points = [figures.point(x, line.values[ACCURACY], 100) for x, line in found]
+            oracle = any(line.oracle for _, line in found)
+            figures.draw(panels[0], points, looks[method], row_name(method, oracle), oracle)
+            drawn += points
     if not drawn:
         return False
-    panels[0].set_xticks(range(len(ratios)), [f"{100 * ratio:g} %" for ratio in ratios])
+    panels[0].set_xticks(range(len(ratios)), [f"{100 * ratio:g} %" for ratio in sorted(ratios)])
     panels[0].set_xlim(-0.5, len(ratios) - 0.5)
-    panels[0].set_xlabel("share of bias-aligned training images", fontsize=9)
-    panels[0].set_ylabel("unbiased test accuracy (%)", fontsize=9)
+    panels[0].set_xlabel("share of bias-aligned training images")
+    panels[0].set_ylabel("unbiased test accuracy (%)")
     figures.percent_axis(panels[0], drawn)
     figures.legend(figure, panels)
     figures.write(figure, path)
@@ -133,9 +129,9 @@ def learning_curves(curves: Mapping[str, Sequence[Path]], path: Path) -> bool:
     figure, panels = figures.figure(2, 2, 5.0)
     shown = _draw_curves(panels, curves, "test", GROUPS, 100)
     for axes in (panels[0], panels[2]):
-        axes.set_ylabel("test accuracy (%)", fontsize=9)
+        axes.set_ylabel("test accuracy (%)")
     for axes in panels[2:]:
-        axes.set_xlabel("epoch", fontsize=9)
+        axes.set_xlabel("epoch")
     panels[0].set_ylim(-3, 103)
     if shown:
         figures.legend(figure, panels)
@@ -159,22 +155,13 @@ def detection_curves(curves: Mapping[str, Sequence[Path]], path: Path) -> bool:
     figure, panels = figures.figure(1, 2, 3.0)
     shown = _draw_curves(panels, curves, "train", DETECTION, 1)
     for axes in panels:
-        axes.set_xlabel("epoch", fontsize=9)
-    panels[0].set_ylabel("detection of conflicting images", fontsize=9)
+        axes.set_xlabel("epoch")
+    panels[0].set_ylabel("detection of conflicting images")
     panels[0].set_ylim(min(panels[0].get_ylim()[0], 0.9), 1.02)
     if shown:
         figures.legend(figure, panels)
         figures.write(figure, path)
     return shown
-
-
-def _by_method(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[str, list[float]]]:
-    numbers: dict[str, dict[str, list[float]]] = {}
-    for row in rows:
-        found = numbers.setdefault(row["method"], defaultdict(list))
-        if math.isfinite(value := float(row["value"])):
-            found[row["metric"]].append(value)
-    return numbers
 
 
 def _side_by_side(points: Mapping[str, figures.Point]) -> dict[str, figures.Point]:
@@ -200,7 +187,8 @@ def _draw_curves(
         axes.set_title(title, fontsize=9)
         for method, of_method in found.items():
             points = [
-                figures.point(x, seeds, scale) for x, seeds in sorted(of_method[name].items())
+                figures.point(x, Value.of(seeds), scale)
+                for x, seeds in sorted(of_method[name].items())
             ]
             if points:
                 figures.draw(axes, points, looks[method], method, band=True)
@@ -213,19 +201,8 @@ def _epochs(paths: Iterable[Path], split: str) -> Mapping[str, dict[int, list[fl
     """Return name -> epoch, counted from 1 -> the value of each seed."""
     found: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for path in paths:
-        try:
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                if reader.fieldnames != _METRICS_COLUMNS:
-                    raise ValueError(reader.fieldnames)
-                for row in reader:
-                    if row["split"] == split:
-                        # What training records is of the epoch that is not finished yet.
-                        epoch = int(row["epoch"]) + (split == "train")
-                        found[row["name"]][epoch].append(float(row["value"]))
-        except (TypeError, ValueError, OSError, csv.Error) as error:
-            raise ConfigError(
-                f"{path} cannot be read, expected the columns {','.join(_METRICS_COLUMNS)}; "
-                "delete its run to train it again."
-            ) from error
+        for row in metrics_csv.read(path):
+            if row.split == split:
+                # What training records is of the epoch that is not finished yet.
+                found[row.name][row.epoch + (split == "train")].append(row.value)
     return found

@@ -10,60 +10,60 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from online_debias.comparison.grid import Cell
+from online_debias.comparison.grid import PlannedRun
 from online_debias.runtime.checkpoint import write_whole
 
-Changed = Callable[[Sequence[Cell], Cell | None], None]
+Changed = Callable[[Sequence[PlannedRun], PlannedRun | None], None]
 Train = Callable[[Path], int]
 
 
 def run_all(
-    cells: Sequence[Cell], n_processes: int, train: Train, changed: Changed
-) -> dict[Cell, str]:
+    runs: Sequence[PlannedRun], n_processes: int, train: Train, changed: Changed
+) -> dict[PlannedRun, str]:
     """Start or go on with runs, a few at a time; return what went wrong, one line a failed run.
 
     Runs that share a file are not at work at the same time. A run prints into log.txt in its
     folder.
 
     Args:
-        cells: the runs.
+        runs: the runs.
         n_processes: how many at a time, one thread each.
         train: trains the run whose settings are in a folder; returns the exit status. A new
             interpreter imports it, so it is a module's function.
-        changed: is told the runs at work, and the one that has just ended, if one has.
+        changed: called with the runs that are running, and the one that has just ended, if one has.
     """
-    waiting, failed = list(cells), {}
-    at_work: dict[SpawnProcess, Cell] = {}
+    waiting, failed = list(runs), {}
+    running: dict[SpawnProcess, PlannedRun] = {}
     try:
-        while waiting or at_work:
-            while len(at_work) < n_processes and (cell := _next(waiting, list(at_work.values()))):
-                waiting.remove(cell)
-                at_work[_start(cell, train)] = cell
-                changed(list(at_work.values()), None)
-            wait([process.sentinel for process in at_work])
-            for process in [process for process in at_work if process.exitcode is not None]:
-                cell = at_work.pop(process)
+        while waiting or running:
+            while len(running) < n_processes and (run := _next(waiting, list(running.values()))):
+                waiting.remove(run)
+                running[_start(run, train)] = run
+                changed(list(running.values()), None)
+            wait([process.sentinel for process in running])
+            for process in [process for process in running if process.exitcode is not None]:
+                run = running.pop(process)
                 if process.exitcode:
-                    failed[cell] = _last_words(cell.folder / "log.txt", process.exitcode)
-                changed(list(at_work.values()), cell)
+                    failed[run] = _log_tail(run.folder / "log.txt", process.exitcode)
+                changed(list(running.values()), run)
     finally:
-        for process in at_work:
+        for process in running:
             process.terminate()
-        for process in at_work:
+        for process in running:
             process.join()
     return failed
 
 
-def _next(waiting: Sequence[Cell], at_work: Sequence[Cell]) -> Cell | None:
-    busy = frozenset[str]().union(*(cell.shared for cell in at_work))
-    return next((cell for cell in waiting if not cell.shared & busy), None)
+def _next(waiting: Sequence[PlannedRun], running: Sequence[PlannedRun]) -> PlannedRun | None:
+    busy = frozenset[str]().union(*(run.shared for run in running))
+    return next((run for run in waiting if not run.shared & busy), None)
 
 
-def _start(cell: Cell, train: Train) -> SpawnProcess:
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(cell.folder / "config.yaml", cell.text.encode())
+def _start(run: PlannedRun, train: Train) -> SpawnProcess:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_whole(run.folder / "config.yaml", run.text.encode())
     # A new interpreter: a fork would share the state of torch, and its peak of memory.
-    process = multiprocessing.get_context("spawn").Process(target=_work, args=(train, cell.folder))
+    process = multiprocessing.get_context("spawn").Process(target=_work, args=(train, run.folder))
     process.start()
     return process
 
@@ -87,7 +87,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _last_words(log: Path, status: int) -> str:
+def _log_tail(log: Path, status: int) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    said = lines[-1].removeprefix("online-debias: ") if lines else "it said nothing"
-    return f"{said} (exit status {status}, see {log})"
+    message = lines[-1].removeprefix("online-debias: ") if lines else "it said nothing"
+    return f"{message} (exit status {status}, see {log})"

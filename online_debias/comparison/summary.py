@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,6 @@ from online_debias.training.epoch_selection import Selection
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}"
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}"
 
 
 def _short(value: float) -> str:
@@ -37,8 +34,8 @@ RANKED: dict[str, tuple[str, Callable[[float], str]]] = {
     "accuracy_worst_group": ("worst group", _percent),
     "accuracy_aligned": ("aligned", _percent),
     "accuracy_conflicting": ("conflicting", _percent),
-    "detect_auroc": ("AUROC", _three),
-    "detect_average_precision": ("AP", _three),
+    "detect_auroc": ("AUROC", "{:.3f}".format),
+    "detect_average_precision": ("AP", "{:.3f}".format),
 }
 METRICS: dict[str, tuple[str, Callable[[float], str]]] = {
     **RANKED,
@@ -97,11 +94,20 @@ class Quoted:
                 )
 
 
+Runs = dict[str, dict[str, float]]  # of one method: seed -> metric -> value
+
+
 class Value(NamedTuple):
     """Mean over seeds and sample standard deviation, None of one seed."""
 
     mean: float
     std: float | None = None
+
+    @classmethod
+    def of(cls, numbers: Sequence[float]) -> Value:
+        """Return the value of one number a seed."""
+        std = statistics.stdev(numbers) if len(numbers) > 1 else None
+        return cls(statistics.fmean(numbers), std)
 
 
 @dataclass
@@ -115,25 +121,24 @@ class Line:
         values: metric -> value; `time_ratio` is the median over seeds of the training time, in
             that of the method called "plain" with the same seed.
         marks: metric -> "best" or "second".
-        quoted: the row of a paper; then there is nothing of our own.
     """
 
     method: str
-    n_seeds: int = 0
-    oracle: bool = False
-    values: dict[str, Value] = field(default_factory=dict)
+    n_seeds: int
+    oracle: bool
+    values: dict[str, Value]
     marks: dict[str, str] = field(default_factory=dict)
-    quoted: Quoted | None = None
 
 
 @dataclass
 class Section:
-    """The methods on one data set with one share of bias-aligned images."""
+    """The methods on one data set with one share of bias-aligned images, and the rows of papers."""
 
     data: str
     ratio: float | None
     selection: Selection
     lines: list[Line] = field(default_factory=list)
+    quoted: list[Quoted] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -178,13 +183,13 @@ def summarize(
     """Return a section for each (data, ratio), with its methods, in order of appearance.
 
     Best and second best of each accuracy and detection metric are marked by the mean as it is
-    shown, equal ones alike, among rows that neither read bias labels nor are quoted. If bias
-    labels chose the epoch of all, all but quoted ones are ranked.
+    shown, equal ones alike, among methods that read no bias labels. If bias labels chose the epoch
+    of all, all are ranked. Quoted rows never are.
 
     Args:
         rows: of results.csv.
         selection: the rule by which each run's epoch was chosen.
-        quoted: rows from papers; they come last.
+        quoted: rows from papers.
 
     Raises:
         ConfigError: there is no such rule.
@@ -197,33 +202,32 @@ def summarize(
     """
     if selection not in SELECTED:
         raise ConfigError(f"selection is {selection!r}, expected one of {', '.join(SELECTED)}.")
-    found: dict[tuple[str, float | None], dict[str, dict[str, dict[str, float]]]] = {}
+    grouped: dict[tuple[str, float | None], dict[str, Runs]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(dict))
+    )
     for row in rows:
         ratio, value = _numbers(row)
-        methods = found.setdefault((row["data"], ratio), {})
-        run = methods.setdefault(row["method"], {}).setdefault(row["seed"], {})
+        run = grouped[row["data"], ratio][row["method"]][row["seed"]]
         if math.isfinite(value):
             run[row["metric"]] = value
     sections = {
         key: Section(*key, selection, [_line(name, methods) for name in methods])
-        for key, methods in found.items()
+        for key, methods in grouped.items()
     }
-    for row_of_paper in quoted:
-        key = row_of_paper.data, row_of_paper.ratio
-        section = sections.setdefault(key, Section(*key, selection))
-        section.lines.append(Line(row_of_paper.method, quoted=row_of_paper))
+    for paper in quoted:
+        key = paper.data, paper.ratio
+        sections.setdefault(key, Section(*key, selection)).quoted.append(paper)
     for section in sections.values():
-        _rank(section)
+        _mark(section)
     return list(sections.values())
 
 
-def _line(method: str, methods: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Line:
+def _line(method: str, methods: Mapping[str, Runs]) -> Line:
     runs, plain = methods[method], methods.get("plain", {})
     values = {}
     for metric in METRICS:
         if numbers := [run[metric] for run in runs.values() if metric in run]:
-            spread = statistics.stdev(numbers) if len(numbers) > 1 else None
-            values[metric] = Value(statistics.fmean(numbers), spread)
+            values[metric] = Value.of(numbers)
     time = "seconds_training"
     both = [seed for seed in runs if time in runs[seed] and plain.get(seed, {}).get(time)]
     if both:
@@ -232,15 +236,13 @@ def _line(method: str, methods: Mapping[str, Mapping[str, Mapping[str, float]]])
     return Line(method, len(runs), any(run.get("oracle") for run in runs.values()), values)
 
 
-def _rank(section: Section) -> None:
+def _mark(section: Section) -> None:
     all_read_labels = section.selection == "oracle-validation"
-    ours = [line for line in section.lines if not line.quoted]
-    ranked = [line for line in ours if all_read_labels or not line.oracle]
+    ranked = [line for line in section.lines if all_read_labels or not line.oracle]
     for metric, (_, show) in RANKED.items():
-        shown = [float(show(line.values[metric].mean)) for line in ranked if metric in line.values]
+        having = [line for line in ranked if metric in line.values]
+        shown = [float(show(line.values[metric].mean)) for line in having]
         marks = dict(zip(sorted(set(shown), reverse=True), ("best", "second"), strict=False))
-        for line in ranked:
-            if metric in line.values:
-                mean = float(show(line.values[metric].mean))
-                if mean in marks:
-                    line.marks[metric] = marks[mean]
+        for line, mean in zip(having, shown, strict=True):
+            if mean in marks:
+                line.marks[metric] = marks[mean]

@@ -1,4 +1,7 @@
-"""Image sets, each held whole in memory; a bias that is known is annotated for evaluation."""
+"""Image sets, each held whole in memory; a bias that is known is annotated for evaluation.
+
+May import: functional, runtime, errors.
+"""
 
 from __future__ import annotations
 

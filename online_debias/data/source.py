@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import ClassVar
 
 from online_debias.data.images import Images
@@ -49,6 +50,31 @@ class Source(ABC):
     @abstractmethod
     def test(self) -> Images:
         """The unbiased test set."""
+
+
+VALIDATION_AT_LEAST, VALIDATION_AT_MOST = 1000, 5000
+
+
+def number_to_train_on(n_train: int | None, total: int, root: str | Path) -> int:
+    """The number of training images: all of them when None.
+
+    Raises:
+        ValueError: If the files do not have as many.
+    """
+    if n_train is None:
+        return total
+    if not 1 <= n_train <= total:
+        raise ValueError(
+            f"n_train={n_train} must be from 1 to {total}, the number of training images in "
+            f"'{root}'."
+        )
+    return n_train
+
+
+def left_for_validation(n_train: int, total: int) -> int:
+    """How many of the other images are for validation: up to 5,000, none of fewer than 1,000."""
+    left = total - n_train
+    return min(left, VALIDATION_AT_MOST) if left >= VALIDATION_AT_LEAST else 0
 
 
 def check_rho(rho: float) -> None:

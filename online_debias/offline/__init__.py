@@ -1,4 +1,7 @@
-"""Methods that train more than once: the baselines that one online run is compared with."""
+"""Methods that train more than once: the baselines that one online run is compared with.
+
+May import: callbacks and all below.
+"""
 
 from online_debias.offline.ddb.ddb import DDB
 from online_debias.offline.ddb.diffusion import Diffusion
@@ -8,13 +11,4 @@ from online_debias.offline.two_step import TwoStep
 from online_debias.offline.u_end import UEnD
 from online_debias.offline.voronoi import ConflictingInformation, Voronoi
 
-__all__ = [
-    "DDB",
-    "DFR",
-    "JTT",
-    "ConflictingInformation",
-    "Diffusion",
-    "TwoStep",
-    "UEnD",
-    "Voronoi",
-]
+__all__ = ["DDB", "DFR", "JTT", "ConflictingInformation", "Diffusion", "TwoStep", "UEnD", "Voronoi"]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from online_debias.data import Images
-from online_debias.errors import ConfigError
+from online_debias.errors import ConfigError, expect
 from online_debias.offline.two_step import bottleneck
-from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runs.pipeline import Pipeline, PipelineResult, TrainingJob
 from online_debias.runtime import seeds
 from online_debias.training.trainer import Trainer
 
@@ -58,15 +58,13 @@ class DFR(Pipeline):
         runs: int = 10,
         strengths: Sequence[float] = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01),
     ) -> None:
-        if split not in ("train", "validation"):
-            raise ValueError(f"DFR: split is {split!r}, expected 'train' or 'validation'.")
-        if runs < 1:
-            raise ValueError(f"DFR: runs is {runs}, expected at least 1.")
-        if not strengths or not all(strength > 0 for strength in strengths):
-            raise ValueError(f"DFR: strengths is {strengths}, expected numbers above 0.")
+        expect(self, "split", split, split in ("train", "validation"), "'train' or 'validation'")
+        expect(self, "runs", runs, runs >= 1, "at least 1")
+        above = len(strengths) > 0 and all(strength > 0 for strength in strengths)
+        expect(self, "strengths", strengths, above, "numbers above 0")
         self.split, self.runs, self.strengths = split, runs, tuple(strengths)
 
-    def fit(self, job: Job) -> Fitted:
+    def fit(self, job: TrainingJob) -> PipelineResult:
         """Train, then train the last layer anew."""
         data = job.train if self.split == "train" else job.evaluate_on.get(self.split)
         if data is None:
@@ -83,10 +81,10 @@ class DFR(Pipeline):
             head.bias.copy_(bias)
         for split in job.evaluate_on:
             trainer.evaluate(split)
-        return Fitted([trainer], {}, oracle=True, figures={"dfr_strength": strength})
+        return PipelineResult([trainer], {}, oracle=True, figures={"dfr_strength": strength})
 
     def _solve(
-        self, job: Job, trainer: Trainer, data: Images, group: Tensor
+        self, job: TrainingJob, trainer: Trainer, data: Images, group: Tensor
     ) -> tuple[Tensor, Tensor, float]:
         seed, n_classes = job.settings.seed, len(data.classes)
         stream = seeds.generator("cpu", seed, "dfr")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import torch
 
+from online_debias.errors import expect
 from online_debias.offline.retrain import retrain
-from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runs.pipeline import Pipeline, PipelineResult, TrainingJob
 from online_debias.training.evaluation import predict
 
 
@@ -35,17 +39,14 @@ class JTT(Pipeline):
     """
 
     def __init__(self, first_epochs: int = 1, upweight: float = 50) -> None:
-        if first_epochs < 1:
-            raise ValueError(f"JTT: first_epochs is {first_epochs}, expected at least 1.")
-        if not 1 <= upweight < float("inf"):
-            raise ValueError(
-                f"JTT: upweight is {upweight}, expected a finite number of at least 1."
-            )
+        expect(self, "first_epochs", first_epochs, first_epochs >= 1, "at least 1")
+        valid = 1 <= upweight < math.inf
+        expect(self, "upweight", upweight, valid, "a finite number of at least 1")
         self.first_epochs, self.upweight = first_epochs, upweight
 
-    def fit(self, job: Job) -> Fitted:
+    def fit(self, job: TrainingJob) -> PipelineResult:
         """Train, flag the errors, train anew."""
-        first = job.trainer("first", epochs=self.first_epochs)
+        first = job.trainer("first", settings=replace(job.settings, epochs=self.first_epochs))
         first.fit()
         with job.between_trainings():
             predictions = predict(first.model, job.train.to(first.device), first.format).argmax(1)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from online_debias.data import Images
 from online_debias.detectors.external.by_path import check_detector, class_at, make, seeded
-from online_debias.errors import ConfigError
+from online_debias.errors import ConfigError, expect
 from online_debias.functional.inputs.augment import mild
 from online_debias.functional.losses.gce import generalized_cross_entropy
 from online_debias.functional.scores.decision_score import decision_score
 from online_debias.offline.retrain import retrain
-from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runs.pipeline import Pipeline, PipelineResult, TrainingJob
 from online_debias.runtime import seeds
 from online_debias.taps.taps import Tap, Taps
 from online_debias.training.trainer import Trainer
@@ -70,11 +70,9 @@ class TwoStep(Pipeline):
         random_views: bool = False,
         flags: Literal["found", "true"] = "found",
     ) -> None:
-        if not 0 < q <= 1:
-            raise ValueError(f"TwoStep: q is {q}, expected 0 < q <= 1.")
-        for name, value in (("error_ratio", error_ratio), ("lr_ratio", lr_ratio)):
-            if not value > 0:
-                raise ValueError(f"TwoStep: {name} is {value}, expected a number above 0.")
+        expect(self, "q", q, 0 < q <= 1, "0 < q <= 1")
+        expect(self, "error_ratio", error_ratio, error_ratio > 0, "a number above 0")
+        expect(self, "lr_ratio", lr_ratio, lr_ratio > 0, "a number above 0")
         self.kind = class_at("TwoStep", detector)
         self.arguments = SUITED.get(detector, {}) if arguments is None else dict(arguments)
         check_detector("TwoStep", detector, self.kind, self.arguments)
@@ -82,40 +80,38 @@ class TwoStep(Pipeline):
         self.start, self.lr_ratio, self.balance = start, lr_ratio, balance
         self.fit_unscaled, self.random_views, self.flags = fit_unscaled, random_views, flags
 
-    def fit(self, job: Job) -> Fitted:
+    def fit(self, job: TrainingJob) -> PipelineResult:
         """Train, find, fine-tune."""
         biased = None
         if self.flags == "found":
             loss = partial(generalized_cross_entropy, q=self.q)
-            biased = job.trainer("biased", criterion=loss)
+            biased = job.trainer("biased", settings=replace(job.settings, criterion=loss))
             biased.fit()
             with job.between_trainings():
-                score, bias_group = self._find(job, biased)
+                score, bias_label = self._find(job, biased)
         else:
-            score, bias_group = true_flags(job.train)
+            score, bias_label = true_flags(job.train)
         plain = None
         if self.start == "plain":
             plain = job.trainer("plain")
             plain.fit()
-        fitted = retrain(
+        result = retrain(
             job,
             [trainer for trainer in (biased, plain) if trainer],
             score,
-            bias_group,
+            bias_label,
             rates=balance(score > 0.5) if self.balance else None,
             start=plain.model.state_dict() if plain else None,
-            lr=job.settings.lr * self.lr_ratio,
+            settings=replace(job.settings, lr=job.settings.lr * self.lr_ratio),
         )
-        fitted.oracle = self.flags == "true"
-        return fitted
+        result.oracle = self.flags == "true"
+        return result
 
-    def _find(self, job: Job, biased: Trainer) -> tuple[Tensor, Tensor]:
+    def _find(self, job: TrainingJob, biased: Trainer) -> tuple[Tensor, Tensor]:
         seed, targets = job.settings.seed, job.train.targets.cpu()
-        views = (
-            [seeds.generator(biased.device, seed, "view", n) for n in range(2)]
-            if self.random_views
-            else [None, None]
-        )
+        views: list[torch.Generator | None] = [None, None]
+        if self.random_views:
+            views = [seeds.generator(biased.device, seed, "view", n) for n in range(2)]
         tap = job.settings.taps.get("bottleneck")
         _, first = bottleneck(biased, job.train, views[0], tap)
         features, predictions = bottleneck(biased, job.train, views[1], tap)

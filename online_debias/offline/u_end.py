@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from dataclasses import replace
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from online_debias.detectors.posterior import conflict
+from online_debias.functional.weights.k_means import k_means
 from online_debias.offline.retrain import retrain
 from online_debias.offline.two_step import bottleneck
-from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runs.pipeline import Pipeline, PipelineResult, TrainingJob
 from online_debias.runtime import seeds
 
 
@@ -45,39 +47,18 @@ class UEnD(Pipeline):
             raise ValueError(f"UEnD: first_epochs is {first_epochs}, expected at least 1, or None.")
         self.n_clusters, self.first_epochs = n_clusters, first_epochs
 
-    def fit(self, job: Job) -> Fitted:
+    def fit(self, job: TrainingJob) -> PipelineResult:
         """Train, cluster, train anew."""
-        first = job.trainer("first", epochs=self.first_epochs)
+        epochs = self.first_epochs or job.settings.epochs
+        first = job.trainer("first", settings=replace(job.settings, epochs=epochs))
         first.fit()
         with job.between_trainings():
             n_classes, targets = len(job.train.classes), job.train.targets.cpu()
             features, _ = bottleneck(first, job.train, tap=job.settings.taps.get("bottleneck"))
             seed = seeds.derive(job.settings.seed, "u_end")
-            cluster = kmeans(features, self.n_clusters or n_classes, seed)
+            _, cluster = k_means(features, self.n_clusters or n_classes, 10, seed)
             score = composition_score(cluster, targets, n_classes)
         return retrain(job, [first], score, cluster)
-
-
-def kmeans(features: Tensor, n_clusters: int, seed: int) -> Tensor:
-    """Return the cluster `[N]` of each row, by k-means, the best of ten starts.
-
-    Args:
-        features: `[N, D]` on the CPU.
-        n_clusters: how many to make; fewer if there are fewer distinct rows.
-        seed: decides where they start.
-
-    Example:
-        >>> first, second, third = kmeans(torch.tensor([[0.0], [0.1], [9.0]]), 2, 0).tolist()
-        >>> first == second, first == third
-        (True, False)
-    """
-    from sklearn.cluster import KMeans  # slow to import
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    k = min(n_clusters, len(features.unique(dim=0)))
-    with threadpool_limits(1):  # several threads would add up in any order
-        found = KMeans(k, n_init=10, random_state=seed % 2**32).fit(features.double().numpy())
-    return torch.from_numpy(found.labels_).long()
 
 
 def composition_score(cluster: Tensor, targets: Tensor, n_classes: int) -> Tensor:
@@ -89,6 +70,7 @@ def composition_score(cluster: Tensor, targets: Tensor, n_classes: int) -> Tenso
         n_classes: number of classes.
 
     Example:
+        >>> import torch
         >>> composition_score(torch.tensor([0, 0, 0, 1]), torch.tensor([0, 0, 1, 1]), 2)
         tensor([0.0000, 0.0000, 0.5000, 0.0000])
     """

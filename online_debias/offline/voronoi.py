@@ -9,7 +9,7 @@ from torch import Tensor
 
 from online_debias.callbacks import Information
 from online_debias.engine import Batch, Callback, Run
-from online_debias.errors import ConfigError
+from online_debias.errors import ConfigError, expect
 from online_debias.functional.scores.voronoi_mining import (
     By,
     alignment_weights,
@@ -18,7 +18,7 @@ from online_debias.functional.scores.voronoi_mining import (
 )
 from online_debias.functional.weights.mass_mean import mass_mean
 from online_debias.offline.retrain import retrain
-from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runs.pipeline import Pipeline, PipelineResult, TrainingJob
 
 
 class Voronoi(Pipeline):
@@ -56,11 +56,10 @@ class Voronoi(Pipeline):
     """
 
     def __init__(self, by: By = "target") -> None:
-        if by not in get_args(By):
-            raise ValueError(f"Voronoi: by is {by!r}, expected 'target' or 'bias'.")
+        expect(self, "by", by, by in get_args(By), "'target' or 'bias'")
         self.by = by
 
-    def fit(self, job: Job) -> Fitted:
+    def fit(self, job: TrainingJob) -> PipelineResult:
         """Train and mine, then train anew."""
         if job.settings.epochs < 2:
             raise ConfigError(
@@ -151,7 +150,7 @@ class ConflictingInformation(Information):
     The head learns the bias value from all rows; the model lowers what the head tells of it where
     bias and class part, so that it need not forget what the class says of the bias.
 
-    Signals: requires `bias_group` (argument `signal`) and `conflict` (argument `conflict`).
+    Signals: requires `bias_label` (argument `signal`) and `conflict` (argument `conflict`).
     Records: as `Information`, under the name `conflicting_information`.
 
     Args:
@@ -166,13 +165,13 @@ class ConflictingInformation(Information):
 
     Example:
         >>> ConflictingInformation(weight=2.0).requires
-        ('bias_group', 'conflict')
+        ('bias_label', 'conflict')
     """
 
     def __init__(
         self,
         weight: float = 2.0,
-        signal: str = "bias_group",
+        signal: str = "bias_label",
         conflict: str = "conflict",
         tap: str = "bottleneck",
         name: str | None = None,

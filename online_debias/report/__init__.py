@@ -1,4 +1,4 @@
 """What a finished run shows for people to judge: its suspects, and one page of everything.
 
-May import: settings, callbacks.monitors and all below.
+May import: settings and all below.
 """

@@ -78,7 +78,7 @@ def compare(runs: list[Finished], scores: Scores) -> list[Views] | str:
             thumbnail(images.images[place]),
             name_of(place, images),
             images.classes[int(scores.targets[place])],
-            seen_as(int(scores.bias_group[place]), images.classes),
+            seen_as(int(scores.bias_label[place]), images.classes),
             list(of_models),
         )
         for place, *of_models in zip(places, *looks, strict=True)

@@ -1,26 +1,21 @@
-"""Curves of one or two runs, a small panel a quantity, as SVG that follows the page's colours."""
+"""Curves of one or two runs: a small panel a quantity, and where its lines are drawn."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from online_debias.errors import ConfigError
+from online_debias.runtime import metrics_csv
 
 Curve = list[tuple[int, float]]  # (step, value)
 Curves = Mapping[tuple[str, str], Curve]  # of (split, name)
 
-WIDTH, HEIGHT = 210, 132
-LEFT, RIGHT, TOP, BOTTOM = 28, 166, 8, 106  # of the axes
-ENLARGED = (
-    "detect/share_flagged",
-    "noise/share",
-)  # small numbers, of which the whole axis shows nothing
+WIDTH, HEIGHT = 138, 98  # of the axes, as in page.html
+LABEL = 13  # height of a number beside a curve
+SMALL = ("detect/share_flagged", "noise/share")  # a whole axis would show nothing of these
 POINTS = 200  # drawn of a curve
 GROUPS = {
     "Accuracy on the test images": {
@@ -54,11 +49,29 @@ GROUPS = {
 }
 
 
+class Line(NamedTuple):
+    """A run's curve in a panel.
+
+    Attributes:
+        run: "run" or "against".
+        points: places along it; y grows downwards.
+        value: the last one.
+        label_y: where that is written.
+    """
+
+    run: str
+    points: list[tuple[float, float]]
+    value: float
+    label_y: float
+
+
 class Panel(NamedTuple):
-    """A quantity, and its drawing."""
+    """A quantity; its axes go from 0 to `ceiling` and to step `end`."""
 
     title: str
-    svg: str
+    ceiling: float
+    end: int
+    lines: list[Line]
 
 
 def read(path: Path) -> Curves:
@@ -68,17 +81,9 @@ def read(path: Path) -> Curves:
         ConfigError: it is missing or damaged.
     """
     found: dict[tuple[str, str], Curve] = defaultdict(list)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                value = float(row["value"])
-                if math.isfinite(value):
-                    found[row["split"], row["name"]].append((int(row["step"]), value))
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ConfigError(
-            f"{path} cannot be read, expected the columns step,epoch,split,name,value "
-            f"({error!r}); train the run again to have it written."
-        ) from error
+    for row in metrics_csv.read(path):
+        if math.isfinite(row.value):
+            found[row.split, row.name].append((row.step, row.value))
     return found
 
 
@@ -94,57 +99,32 @@ def panels(runs: Sequence[Curves]) -> dict[str, list[Panel]]:
         for key, title in names.items():
             curves = [run.get(key, []) for run in runs]
             if any(curves):
-                found.setdefault(group, []).append(
-                    Panel(title, draw(title, curves, end, key[1] in ENLARGED))
-                )
+                found.setdefault(group, []).append(panel(title, curves, end, key[1] in SMALL))
     return found
 
 
-def draw(title: str, curves: Sequence[Curve], end: int, enlarge: bool = False) -> str:
-    """Return a panel as SVG, with its last values beside the curves and in its label.
+def panel(title: str, curves: Sequence[Curve], end: int, enlarge: bool = False) -> Panel:
+    """Return a panel with a line for each curve that is not empty.
 
     Args:
         title: what is drawn, in words.
-        curves: of each run, shares of 1; an empty one is left out.
+        curves: of each run, shares of 1.
         end: the last step of the axis.
         enlarge: end the axis not far above the highest value, not at 1.
     """
     highest = max(value for curve in curves for _, value in curve)
     tops = (0.05, 0.1, 0.2, 0.5) if enlarge else ()
     ceiling = next((top for top in tops if highest <= 0.9 * top), 1.0)
-
-    def across(step: float) -> float:
-        return LEFT + (RIGHT - LEFT) * step / max(end, 1)
-
-    def up(value: float) -> float:
-        return BOTTOM - (BOTTOM - TOP) * min(max(value / ceiling, 0), 1)
-
-    parts = []
-    for tick in (0, ceiling / 2, ceiling):
-        y = up(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" class="end">{100 * tick:g}</text>')
-    parts.append(f'<text x="{LEFT}" y="{BOTTOM + 18}">0</text>')
-    parts.append(f'<text x="{RIGHT}" y="{BOTTOM + 18}" class="end">{end:,} steps</text>')
-    last = {name: curve for name, curve in zip(("run", "against"), curves, strict=False) if curve}
-    places = _apart({name: up(curve[-1][1]) for name, curve in last.items()})
-    for name, curve in reversed(last.items()):  # the run itself on top
-        points = _thinned(curve)
-        line = " ".join(f"{across(step):.1f},{up(value):.1f}" for step, value in points)
-        end_x, end_y = line.rpartition(" ")[2].split(",")
-        parts.append(f'<polyline class="{name}" points="{line}"/>')
-        parts.append(f'<circle class="{name}" cx="{end_x}" cy="{end_y}" r="2.5"/>')
-        beside = f'class="{name}" x="{RIGHT + 7}" y="{places[name] + 4:.1f}"'
-        parts.append(f"<text {beside}>{100 * curve[-1][1]:.1f}</text>")
-    said = ", ".join(
-        f"{'the other run' if name == 'against' else 'this run'} {100 * curve[-1][1]:.1f} %"
-        for name, curve in last.items()
-    )
-    label = escape(f"{title}: in the end {said}")
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
-        f"{''.join(parts)}</svg>"
-    )
+    across, up = WIDTH / max(end, 1), HEIGHT / ceiling
+    lines = []
+    for run, curve in zip(("run", "against"), curves, strict=False):
+        if curve:
+            points = [
+                (round(across * step, 1), round(HEIGHT - up * min(max(value, 0), ceiling), 1))
+                for step, value in _thinned(curve)
+            ]
+            lines.append(Line(run, points, curve[-1][1], points[-1][1]))
+    return Panel(title, ceiling, end, _apart(lines))
 
 
 def _thinned(curve: Curve) -> Curve:
@@ -152,11 +132,11 @@ def _thinned(curve: Curve) -> Curve:
     return curve if stride == 1 else [*curve[:-1:stride], curve[-1]]
 
 
-def _apart(places: dict[str, float], least: float = 13) -> dict[str, float]:
+def _apart(lines: list[Line]) -> list[Line]:
     """Move two labels apart that would hide each other."""
-    if len(places) < 2:
-        return places
-    (upper, y_upper), (lower, y_lower) = sorted(places.items(), key=lambda item: item[1])
-    missing = max(0.0, least - (y_lower - y_upper)) / 2
-    y_upper = min(max(y_upper - missing, TOP), BOTTOM - least)
-    return {upper: y_upper, lower: max(y_lower + missing if missing else y_lower, y_upper + least)}
+    if len(lines) < 2 or abs(lines[0].label_y - lines[1].label_y) >= LABEL:
+        return lines
+    first, second = lines
+    half = math.copysign(LABEL / 2, second.label_y - first.label_y)
+    middle = min(max((first.label_y + second.label_y) / 2, LABEL / 2), HEIGHT - LABEL / 2)
+    return [first._replace(label_y=middle - half), second._replace(label_y=middle + half)]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from online_debias.data import Images
-from online_debias.errors import ConfigError, plainly
+from online_debias.errors import ConfigError, as_config_error
 from online_debias.runs.pipeline import Settings
 from online_debias.runtime.checkpoint import load_weights
 from online_debias.settings import parser
@@ -52,7 +52,7 @@ class Finished:
             raise ConfigError(
                 f"{self.folder} has lost its model.safetensors; {_again(self.folder)}."
             )
-        with plainly():
+        with as_config_error():
             model = self.settings.model(len(self.train.classes))
             otherwise = (
                 f"{path} is damaged or of another network than {self.folder / 'config.yaml'} says; "
@@ -85,7 +85,7 @@ def load(folder: Path) -> Finished:
     if not isinstance(results, dict) or not results.keys() >= _ALWAYS:
         raise ConfigError(f"{path} is not what a run writes; {_again(folder)}.")
     settings, _ = parser.parse(["--config", str(folder / "config.yaml")])
-    with plainly():
+    with as_config_error():
         train = settings.data.train()
     text = (folder / "config.yaml").read_text(encoding="utf-8")
     return Finished(folder, settings, text, results, train)

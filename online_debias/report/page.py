@@ -34,7 +34,7 @@ def render(run: Finished, against: Finished | None = None) -> str:
 
     runs = [run] if against is None else [run, against]
     found, details, afterwards = collect(run)
-    read = [curves.read(one.folder / "metrics.csv") for one in runs]
+    read = [_curves(one) for one in runs]
     classes = suspects.of_classes(run.train, found, details)
     noisy = suspected(details.noise, run.results)
     content: dict[str, Any] = {
@@ -68,6 +68,14 @@ def render(run: Finished, against: Finished | None = None) -> str:
     environment.filters["number"] = _number
     template = files("online_debias.report").joinpath("page.html").read_text(encoding="utf-8")
     return environment.from_string(template).render(content)
+
+
+def _curves(run: Finished) -> curves.Curves:
+    """Return a run's curves; of scores that a verdict against a shortcut made void, none."""
+    read = curves.read(run.folder / "metrics.csv")
+    if run.results.get("shortcut") is not False:
+        return read
+    return {key: curve for key, curve in read.items() if not key[1].startswith("detect/")}
 
 
 def _names(runs: list[Finished]) -> list[str]:

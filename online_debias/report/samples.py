@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from online_debias.callbacks.monitors import Detection
 from online_debias.data import Images
-from online_debias.errors import ConfigError, plainly
+from online_debias.errors import ConfigError, as_config_error
+from online_debias.memory.samples import Samples
+from online_debias.memory.shortcut import Shortcut
 from online_debias.report.features_score import TAP, score_features
 from online_debias.report.finished import Finished
 from online_debias.runs.pipeline import OneRun, Pipeline
@@ -18,7 +21,7 @@ from online_debias.runtime.scores_csv import Details, Scores
 
 
 def remembered(
-    detection: Detection, train: Images, pipeline: Pipeline, file: Path
+    samples: Samples, train: Images, pipeline: Pipeline, file: Path
 ) -> tuple[Scores | None, Details]:
     """Return the scores and all else that is known when a run ends.
 
@@ -26,7 +29,7 @@ def remembered(
     the file has is kept. Scores are None where nobody published any.
 
     Args:
-        detection: the monitor of the run's last training.
+        samples: what the run's last training knows of its samples.
         train: the training set.
         pipeline: what was trained.
         file: the run's scores.csv.
@@ -36,10 +39,10 @@ def remembered(
     """
     targets = train.targets.cpu()
     details = Details(train.paths)
-    if len(detection.drawn) == len(train):  # else the last training was on other images
-        columns = detection.losses, detection.noise
-        loss, noise = (None if column is None else column.cpu() for column in columns)
-        details = Details(train.paths, detection.drawn.cpu(), loss, noise)
+    same = samples.n_samples == len(train)  # else the last training was on other images
+    if same:
+        noise = samples.values("noise").cpu() if "noise" in samples else None
+        details = Details(train.paths, samples.drawn.cpu(), samples.losses.cpu(), noise)
     if file.is_file() and not isinstance(pipeline, OneRun):
         found, _ = scores_csv.read_all(file)
         if not torch.equal(found.targets, targets):
@@ -48,11 +51,10 @@ def remembered(
                 "training samples; delete it, and resume the run to have it written anew."
             )
         return found, details
-    score, group = detection.scores, detection.groups
-    if score is None or len(score) != len(train):
+    if not same or "conflict" not in samples:
         return None, details
-    group = torch.full_like(targets, -1) if group is None else group.cpu()
-    return Scores(targets, score.cpu(), group), details
+    score, label = (samples.values(name, unless="noise") for name in ("conflict", "bias_label"))
+    return Scores(targets, score.cpu(), label.nan_to_num(-1).long().cpu()), details
 
 
 def collect(run: Finished) -> tuple[Scores, Details, bool]:
@@ -67,28 +69,33 @@ def collect(run: Finished) -> tuple[Scores, Details, bool]:
         FileNotFoundError: the run lost its checkpoint.
     """
     path = run.folder / "last.pt"
-    with plainly():
+    with as_config_error():
         state = checkpoint.load(path)
-        detection = Detection()
-        try:
-            detection.load_state_dict(state["engine"]["monitors"]["Detection"])
-        except KeyError as error:
-            raise ConfigError(
-                f"{path} does not tell what was seen of the training samples; it is of another "
-                "version: train again."
-            ) from error
-    if len(detection.drawn) != len(run.train):
+        samples = saved_samples(state["engine"])
+    if samples.n_samples != len(run.train):
         raise ConfigError(
-            f"{path} is of {len(detection.drawn)} training samples, but there are "
+            f"{path} is of {samples.n_samples} training samples, but there are "
             f"{len(run.train)} now: give back the data that the run was trained on."
         )
-    with plainly():
+    with as_config_error():
         file = run.folder / "scores.csv"
-        found, details = remembered(detection, run.train, run.settings.pipeline, file)
+        found, details = remembered(samples, run.train, run.settings.pipeline, file)
         if found is not None:
             return found, details, False
+        if run.results.get("shortcut") is False:  # under another name of the signal
+            return Scores.unknown(run.train.targets.cpu()), details, False
         model, taps = run.model([TAP])
         device = device_of(run.settings.device)
         images = run.train.to(device)
         found = score_features(model.to(device), images, taps, run.settings.seed)
     return found, details, True
+
+
+def saved_samples(engine: Mapping[str, Any]) -> Samples:
+    """Return the memory of samples from an engine's state, under the verdict of that run."""
+    host = torch.device("cpu")
+    verdict = Shortcut(host)
+    verdict.load_state_dict(engine["shortcut"])
+    samples = Samples(len(engine["samples"]["drawn"]), host, verdict)
+    samples.load_state_dict(engine["samples"])
+    return samples

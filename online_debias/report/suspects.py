@@ -70,7 +70,7 @@ def noisy(places: Sequence[int], images: Images, scores: Scores, details: Detail
 def _cards(places: Iterable[int], images: Images, scores: Scores, details: Details) -> list[Card]:
     cards = []
     for place in places:
-        own, group = int(scores.targets[place]), int(scores.bias_group[place])
+        own, group = int(scores.targets[place]), int(scores.bias_label[place])
         pixels = images.images[place]
         facts = [("score", _number(scores.score, place, ".3f"))]
         facts.append(("times drawn", _number(details.times_drawn, place, "d")))

@@ -1,1 +1,4 @@
-"""What makes a bias: colours, corruptions, shares. May import: data.reading, runtime, errors."""
+"""What makes a bias: colours, corruptions, shares.
+
+May import: data (its base classes), data.reading, runtime, errors.
+"""

@@ -51,10 +51,8 @@ def _feather(pen: ImageDraw.ImageDraw, spot: list[float]) -> None:
     needles = 8
     for i in range(needles):
         left = 1 - i / needles  # of the stem; needles shorten towards its tip
-        tip_x, tip_y = (
-            x + math.cos(angle) * length / needles,
-            y + math.sin(angle) * length / needles,
-        )
+        tip_x = x + math.cos(angle) * length / needles
+        tip_y = y + math.sin(angle) * length / needles
         shade = int(120 + 135 * left)
         pen.line([x, y, tip_x, tip_y], fill=shade, width=2 * FINER)
         for side in (-math.pi / 3, math.pi / 3):

@@ -13,10 +13,8 @@ from online_debias.data.images import Images
 from online_debias.data.reading.files import load
 from online_debias.data.reading.lff_layout import cumulative_biases, find_arrays, read_arrays
 from online_debias.data.reading.pct_layout import find_pct, list_pct
-from online_debias.data.source import Source
+from online_debias.data.source import Source, left_for_validation, number_to_train_on
 from online_debias.runtime.seeds import generator
-
-VALIDATION_AT_LEAST, VALIDATION_AT_MOST = 1000, 5000
 
 
 class Skewed(Source):
@@ -65,12 +63,12 @@ class Skewed(Source):
     def train(self) -> Images:
         """The training images, or `n_train` of them."""
         if self._share is not None:
-            return self._listed("train", self._share, self.n_train)
+            return self._listed("train", self._share)
         if self._folder is None:
             total = len(self._plain_targets("train"))
-            return self._build("train", slice(0, _check(self.n_train, total)), self.skew)
+            return self._build("train", slice(0, self._n_train(total)), self.skew)
         everything = read_arrays(self._folder, "train", self.classes)
-        rows = self._order(len(everything))[: _check(self.n_train, len(everything))]
+        rows = self._order(len(everything))[: self._n_train(len(everything))]
         return _take(everything, rows.sort().values)
 
     def validation(self) -> Images | None:
@@ -81,36 +79,36 @@ class Skewed(Source):
         """
         if self._share is not None:
             there = list_pct(self.root, self._share, "valid", self.classes) is not None
-            return self._listed("valid", self._share, None) if there else None
+            return self._listed("valid", self._share) if there else None
         if self._folder is None:
             total = len(self._plain_targets("train"))
-            left = min(total - _check(self.n_train, total), VALIDATION_AT_MOST)
-            rows = slice(total - left, total)
-            if left < VALIDATION_AT_LEAST:
-                return None
-            return self._build("validation", rows, self.skew)
+            left = left_for_validation(self._n_train(total), total)
+            last = slice(total - left, total)
+            return self._build("validation", last, self.skew) if left else None
         everything = read_arrays(self._folder, "train", self.classes)
-        chosen = self._order(len(everything))[_check(self.n_train, len(everything)) :]
-        if len(chosen) < VALIDATION_AT_LEAST:
-            return None
-        return _take(everything, chosen[:VALIDATION_AT_MOST].sort().values)
+        n_train = self._n_train(len(everything))
+        left = left_for_validation(n_train, len(everything))
+        rows = self._order(len(everything))[n_train : n_train + left]
+        return _take(everything, rows.sort().values) if left else None
 
     def test(self) -> Images:
         """The test images, each bias as often as any other in every class."""
         if self._share is not None:
-            return self._listed("test", self._share, None)
+            return self._listed("test", self._share)
         if self._folder is not None:
             return read_arrays(self._folder, "valid", self.classes)
         return self._build("test", slice(None), self._unbiased)
 
-    def _listed(self, split: str, share: Path, n: int | None) -> Images:
+    def _listed(self, split: str, share: Path) -> Images:
         listing = list_pct(self.root, share, split, self.classes)
         if listing is None:
             raise FileNotFoundError(
                 f"'{share}' has no images for {split}: fetch them, or give another root.\n"
                 f"{self.expected_tree}"
             )
-        rows = self._order(len(listing.paths))[: _check(n, len(listing.paths))].sort().values
+        if split != "train":
+            return load(self.root, listing, self.side)
+        rows = self._order(len(listing.paths))[: self._n_train(len(listing.paths))].sort().values
         return load(self.root, listing.rows(rows.tolist()), self.side)
 
     @property
@@ -124,6 +122,9 @@ class Skewed(Source):
         bias = cumulative_biases(targets, len(self.classes), skew)
         images = self._add_bias(self._plain_images(name, rows), bias, split)
         return Images(images, targets, bias, self.classes)
+
+    def _n_train(self, total: int) -> int:
+        return number_to_train_on(self.n_train, total, self.root)
 
     def _order(self, total: int) -> Tensor:
         return torch.randperm(total, generator=generator("cpu", self.seed, "order"))
@@ -148,13 +149,3 @@ class Skewed(Source):
 def _take(images: Images, rows: Tensor) -> Images:
     assert images.bias is not None
     return Images(images.images[rows], images.targets[rows], images.bias[rows], images.classes)
-
-
-def _check(n_train: int | None, total: int) -> int:
-    if n_train is None:
-        return total
-    if not 1 <= n_train <= total:
-        raise ValueError(
-            f"n_train={n_train} must be from 1 to {total}, the number of training images."
-        )
-    return n_train

@@ -1,1 +1,4 @@
-"""Files and layouts, as they lie on disk. May import: errors, runtime."""
+"""Files and layouts, as they lie on disk.
+
+May import: data (its base classes), runtime, errors.
+"""

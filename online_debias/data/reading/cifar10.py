@@ -10,18 +10,7 @@ from torch import Tensor
 from online_debias.data.reading.files import Listing, load
 from online_debias.data.reading.layouts import is_image, not_found
 
-CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SIDE = 32
 TREES = (
     "cifar10/                            (or ROOT/ itself)\n"

@@ -70,9 +70,8 @@ def list_pct(root: Path, share: Path, split: str, classes: tuple[str, ...]) -> L
     if split == "train":
         folders = [share / "align", share / "conflict"]
     else:
-        folders = [folder for folder in (share / split, share.parent / split) if folder.is_dir()][
-            :1
-        ]
+        places = share / split, share.parent / split
+        folders = [folder for folder in places if folder.is_dir()][:1]
     files = sorted(path for folder in folders for path in folder.rglob("*.*") if is_image(path))
     labels = [_labels(path, len(classes)) for path in files]
     if not files:

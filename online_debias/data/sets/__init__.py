@@ -1,1 +1,4 @@
-"""Published biased sets, one file each. May import: data.biasing, data.reading, runtime, errors."""
+"""Published biased sets, one file each.
+
+May import: data (its base classes), data.biasing, data.own, data.reading, runtime, errors.
+"""

@@ -11,7 +11,7 @@ from torch import Tensor
 from online_debias.data.biasing.colouring import bahng_biases, fill_background
 from online_debias.data.images import Images
 from online_debias.data.reading.idx import find_idx, idx_tree, read_images, read_labels
-from online_debias.data.source import Source, check_rho
+from online_debias.data.source import Source, check_rho, left_for_validation, number_to_train_on
 from online_debias.runtime.seeds import generator
 
 # 225, not 255, in the fourth and fifth colour is in the authors' code
@@ -27,7 +27,6 @@ COLOUR_MAP = (
     (128, 0, 255),
     (128, 128, 128),
 )
-VALIDATION_AT_LEAST, VALIDATION_AT_MOST = 1000, 5000
 
 
 class BiasedMNIST(Source):
@@ -73,13 +72,8 @@ class BiasedMNIST(Source):
         check_rho(rho)
         self._files = find_idx(root, self.folder, download)
         self._total = len(read_labels(self._files, "train"))
-        if not 1 <= n_train <= self._total:
-            raise ValueError(
-                f"n_train={n_train} must be from 1 to {self._total}, "
-                f"the number of training images in '{root}'."
-            )
         self.rho = rho
-        self.n_train = n_train
+        self.n_train = number_to_train_on(n_train, self._total, root)
         self.seed = seed
 
     def train(self) -> Images:
@@ -88,11 +82,8 @@ class BiasedMNIST(Source):
 
     def validation(self) -> Images | None:
         """Up to 5,000 of the last training images, biased; None if fewer than 1,000 are left."""
-        left = self._total - self.n_train
-        if left < VALIDATION_AT_LEAST:
-            return None
-        start = self._total - min(left, VALIDATION_AT_MOST)
-        return self._build("validation", slice(start, self._total))
+        left = left_for_validation(self.n_train, self._total)
+        return self._build("validation", slice(self._total - left, None)) if left else None
 
     def test(self) -> Images:
         """The test images, each colour as often as any other in every class."""

@@ -15,13 +15,11 @@ from online_debias.data.reading.cifar10 import CLASSES, TREES, Cifar10
 from online_debias.data.reading.idx import find_idx, idx_tree, read_images, read_labels
 from online_debias.data.reading.layouts import join_trees
 from online_debias.data.sets.biased_fashion_mnist import BiasedFashionMNIST
-from online_debias.data.source import Source, check_rho
+from online_debias.data.source import Source, check_rho, left_for_validation, number_to_train_on
 from online_debias.runtime.seeds import generator
 
 Top = Literal["MNIST", "FashionMNIST"]
 Bottom = Literal["FashionMNIST", "CIFAR10"]
-
-VALIDATION_AT_LEAST, VALIDATION_AT_MOST = 1000, 5000
 
 
 class Dominoes(Source):
@@ -86,17 +84,11 @@ class Dominoes(Source):
                 f"root '{root}' holds the same files for {top} and {bottom}: put them into "
                 f"'{root / top / 'raw'}' and '{root / bottom / 'raw'}'."
             )
-        total = len(self._targets("train"))
-        if n_train is not None and not 1 <= n_train <= total:
-            raise ValueError(
-                f"n_train={n_train} must be from 1 to {total}, the number of training images in "
-                f"'{root}'."
-            )
         self.classes = CLASSES if bottom == "CIFAR10" else BiasedFashionMNIST.classes
         self.rho = rho
         self.seed = seed
-        self._total = total
-        self._n_train = total if n_train is None else n_train
+        self._total = len(self._targets("train"))
+        self._n_train = number_to_train_on(n_train, self._total, root)
 
     def train(self) -> Images:
         """The first `n_train` training images, biased."""
@@ -104,10 +96,8 @@ class Dominoes(Source):
 
     def validation(self) -> Images | None:
         """Up to 5,000 of the last training images, biased; None if fewer than 1,000 are left."""
-        left = min(self._total - self._n_train, VALIDATION_AT_MOST)
-        if left < VALIDATION_AT_LEAST:
-            return None
-        return self._build("validation", slice(self._total - left, self._total))
+        left = left_for_validation(self._n_train, self._total)
+        return self._build("validation", slice(self._total - left, None)) if left else None
 
     def test(self) -> Images:
         """The test images, each bias as often as any other in every class."""

@@ -71,9 +71,7 @@ class UrbanCars(Listed):
             listing = _list(inner, folder)
             if not listing.paths:
                 raise not_found(
-                    root,
-                    f"images in {folder.relative_to(root).as_posix()}",
-                    self.expected_tree,
+                    root, f"images in {folder.relative_to(root).as_posix()}", self.expected_tree
                 )
             listings["validation" if name == "val" else name] = listing
         super().__init__(inner, listings, size, damaged)

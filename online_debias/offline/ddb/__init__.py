@@ -3,7 +3,5 @@
 May import: offline, callbacks and all below.
 """
 
-from online_debias.offline.ddb.ddb import DDB
-from online_debias.offline.ddb.diffusion import Diffusion
-
-__all__ = ["DDB", "Diffusion"]
+from online_debias.offline.ddb.ddb import DDB as DDB
+from online_debias.offline.ddb.diffusion import Diffusion as Diffusion

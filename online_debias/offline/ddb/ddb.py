@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +14,13 @@ from torch import Tensor
 from online_debias.callbacks import BiasAmplifier
 from online_debias.data import Images
 from online_debias.detectors import conflict
-from online_debias.errors import ConfigError
+from online_debias.errors import ConfigError, expect
 from online_debias.functional.metrics import group_metrics
 from online_debias.functional.scores.loss_filter import loss_filter
 from online_debias.offline.ddb.diffusion import Diffusion
 from online_debias.offline.ddb.synthetic import synthesize
 from online_debias.offline.retrain import detection_of, retrain
-from online_debias.runs.pipeline import Fitted, Job, Pipeline
+from online_debias.runs.pipeline import Pipeline, PipelineResult, TrainingJob
 from online_debias.runtime import distributed
 from online_debias.runtime.checkpoint import save_weights
 from online_debias.runtime.device import device_of
@@ -69,14 +70,11 @@ class DDB(Pipeline):
         errors: Literal["filtered", "all"] = "filtered",
         gamma: float = 3.0,
     ) -> None:
-        if recipe not in (1, 2):
-            raise ValueError(f"DDB: recipe is {recipe}, expected 1 or 2.")
-        if per_class < 1:
-            raise ValueError(f"DDB: per_class is {per_class}, expected at least 1 image.")
-        if amplifier_epochs is not None and amplifier_epochs < 1:
-            raise ValueError(f"DDB: amplifier_epochs is {amplifier_epochs}, expected at least 1.")
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"DDB: gamma is {gamma}, expected a finite number >= 0.")
+        expect(self, "recipe", recipe, recipe in (1, 2), "1 or 2")
+        expect(self, "per_class", per_class, per_class >= 1, "at least 1 image")
+        if amplifier_epochs is not None:
+            expect(self, "amplifier_epochs", amplifier_epochs, amplifier_epochs >= 1, "at least 1")
+        expect(self, "gamma", gamma, 0 <= gamma < math.inf, "a finite number >= 0")
         self.diffusion = (
             Diffusion() if diffusion is None and amplifier_on == "synthetic" else diffusion
         )
@@ -84,21 +82,23 @@ class DDB(Pipeline):
         self.amplifier_on, self.amplifier_epochs = amplifier_on, amplifier_epochs
         self.errors, self.gamma = errors, gamma
 
-    def fit(self, job: Job) -> Fitted:
+    def fit(self, job: TrainingJob) -> PipelineResult:
         """Train the diffusion model, the amplifier and the model."""
         figures: dict[str, float] = {}
         images = job.train
         if self.amplifier_on == "synthetic":
             images, figures = self._synthetic(job)
-        amplifier = job.trainer("amplifier", data=images, epochs=self.amplifier_epochs)
+        epochs = self.amplifier_epochs or job.settings.epochs
+        settings = replace(job.settings, epochs=epochs)
+        amplifier = job.trainer("amplifier", settings=settings, data=images)
         amplifier.fit()
         with job.between_trainings():
             logits = predict(amplifier.model, job.train.to(amplifier.device), amplifier.format)
-        fitted = self._recipe(job, amplifier, logits)
-        fitted.figures |= figures | amplifier_accuracies(logits, job)
-        return fitted
+        result = self._recipe(job, amplifier, logits)
+        result.figures |= figures | amplifier_accuracies(logits, job)
+        return result
 
-    def _synthetic(self, job: Job) -> tuple[Images, dict[str, float]]:
+    def _synthetic(self, job: TrainingJob) -> tuple[Images, dict[str, float]]:
         assert self.diffusion is not None
         settings = job.settings
         held_out = job.evaluate_on.get("validation")
@@ -121,7 +121,7 @@ class DDB(Pipeline):
         job.beside.parameters += made.parameters
         return made.images, dict(made.figures)
 
-    def _recipe(self, job: Job, amplifier: Trainer, logits: Tensor) -> Fitted:
+    def _recipe(self, job: TrainingJob, amplifier: Trainer, logits: Tensor) -> PipelineResult:
         targets = job.train.targets.cpu()
         score, group = conflict(logits.softmax(1), targets), logits.argmax(1)
         if self.recipe == 1:
@@ -139,10 +139,10 @@ class DDB(Pipeline):
         second = BiasAmplifier(weights, job.settings.model)
         last = job.trainer(callbacks=[second, *job.settings.callbacks])
         last.fit()
-        return Fitted([amplifier, last], detection_of(score, job.train))
+        return PipelineResult([amplifier, last], detection_of(score, job.train))
 
 
-def amplifier_accuracies(logits: Tensor, job: Job) -> dict[str, float]:
+def amplifier_accuracies(logits: Tensor, job: TrainingJob) -> dict[str, float]:
     """Return the amplifier's accuracy on aligned and on conflicting training samples."""
     if job.train.bias is None:
         return {}

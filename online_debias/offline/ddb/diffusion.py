@@ -111,11 +111,7 @@ class Diffusion:
     @property
     def settings(self) -> dict[str, Any]:
         """What the samples depend on."""
-        return {
-            **self.training,
-            "sampling_steps": self.sampling_steps,
-            "guidance": self.guidance,
-        }
+        return {**self.training, "sampling_steps": self.sampling_steps, "guidance": self.guidance}
 
     def sample(
         self, model: Denoiser, targets: Tensor, generator: torch.Generator | None = None

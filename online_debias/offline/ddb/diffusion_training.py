@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from online_debias.data.images import Images
-from online_debias.engine.recorder import Recorder
+from online_debias.memory.recorder import Recorder
 from online_debias.offline.ddb.denoiser import Denoiser
 from online_debias.offline.ddb.diffusion import Diffusion
 from online_debias.offline.ddb.step_bar import StepBar
@@ -83,11 +83,7 @@ class DiffusionTraining:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, settings.lr, total_steps=settings.steps, cycle_momentum=False
         )
-        self.identity = {
-            "seed": seed,
-            "data": fingerprint(train),
-            **settings.training,
-        }
+        self.identity = {"seed": seed, "data": fingerprint(train), **settings.training}
         self.recorder = Recorder(device)
         self.step, self.seconds = 0, 0.0
 

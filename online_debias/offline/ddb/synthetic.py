@@ -140,11 +140,7 @@ def _make(
     card = {
         "format": FORMAT,
         "made_with": dict(identity),
-        "costs": {
-            "seconds": seconds,
-            "samples": trained.samples,
-            "parameters": trained.parameters,
-        },
+        "costs": {"seconds": seconds, "samples": trained.samples, "parameters": trained.parameters},
         "figures": figures,
         "sha256": hashlib.sha256(tensors).hexdigest(),
     }
