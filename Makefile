@@ -30,7 +30,7 @@ bench: $(VENV)/ready
 	$(BIN)/python benchmarks/speed/ranks.py
 	$(BIN)/python benchmarks/speed/memory.py
 	$(BIN)/python benchmarks/speed/startup.py
-	$(BIN)/online-debias compare --config benchmarks/demo_compare.yaml
+	$(BIN)/online-debias compare --config benchmarks/quality/demo_compare.yaml
 	cp runs/demo_compare/results.csv benchmarks/results/demo_compare.csv
 	cp runs/demo_compare/plots/BiasedDigits-0.98-cost.png docs/demo_compare_cost.png
 	$(BIN)/python benchmarks/render.py

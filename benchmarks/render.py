@@ -15,19 +15,19 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from quality import budgets, scorers_table
+from quality import scorers_table
 from robustness import robustness_tables
-from speed import speed_tables
+from speed import limits, speed_tables
 
 from online_debias.comparison import summary, tables
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT, RESULTS = HERE.parent, HERE / "results"
 
 
 def main() -> None:
     """Write every table whose results file is there."""
-    kept = budgets.table()
+    kept = limits.table(RESULTS)
     for document, shown in {
         "README.md": {
             "demo_compare": comparison,
@@ -72,7 +72,7 @@ def main() -> None:
             continue
         text = (ROOT / document).read_text()
         for name, render in shown.items():
-            path = HERE / "results" / f"{name.partition(':')[0]}.csv"
+            path = RESULTS / f"{name.partition(':')[0]}.csv"
             if path.is_file():
                 with path.open(newline="") as file:
                     text = _replace(text, name, render(rows=list(csv.DictReader(file))))
@@ -85,7 +85,7 @@ def methods(rows: list[dict[str, str]]) -> str:
     values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
     for row in rows:
         values[row["method"], row["data"], row["metric"]].append(float(row["value"]))
-    described = yaml.safe_load((HERE / "methods.yaml").read_text())
+    described = yaml.safe_load((HERE / "quality/methods.yaml").read_text())
     variants = ("bg", "fg", "patch")
     heads = ["method", "after", "bias labels", "beside the run", "held, MB", "time / plain"]
     heads += [*variants, "seeds", "AUROC bg / fg / patch"]

@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import peer_steps  # before step_cost and turns: it says where they are
+import interleaved_timing
+import peer_steps  # before step_cost and interleaved_timing: it says where they are
 import torch
-import turns
 from step_cost import Batches, Loop, Model, by_hand, trainer
 from torch import Tensor, nn
 
@@ -40,8 +40,8 @@ def measure(make: Model, train: Images, batch_size: int, rounds: int) -> list[li
         "Composer, no callbacks": composed(make, train, batch_size, 1 + rounds),
     }
     steps = len(train) // batch_size
-    took = turns.compare(loops, steps, 1, rounds, time.process_time)
-    return turns.per_step(took, steps, beside=BESIDE)
+    took = interleaved_timing.compare(loops, steps, 1, rounds, time.process_time)
+    return interleaved_timing.per_step(took, steps, beside=BESIDE)
 
 
 def composed(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
@@ -65,11 +65,12 @@ def composed(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
         def loss(self, outputs: Tensor, batch: Any) -> Tensor:
             return cross_entropy(outputs, batch[1]).mean()
 
-    def fit(pause: turns.Pause) -> None:
+    def fit(pause: interleaved_timing.Pause) -> None:
         torch.manual_seed(0)
         model = Composed()
         Composer(
-            model=model, train_dataloader=turns.Paused(Batches(train, batch_size), pause),
+            model=model,
+            train_dataloader=interleaved_timing.Paused(Batches(train, batch_size), pause),
             device_train_microbatch_size=batch_size, max_duration=f"{epochs}ep",
             optimizers=make_optimizer(model, [], 8e-3, 0.0), device="cpu",
             progress_bar=False, auto_log_hparams=False,
@@ -79,5 +80,5 @@ def composed(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
 
 
 if __name__ == "__main__":
-    turns.one_heap()
+    interleaved_timing.one_heap()
     main()

@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import peer_steps  # before step_cost and turns: it says where they are
-import turns
+import interleaved_timing
+import peer_steps  # before step_cost and interleaved_timing: it says where they are
 from peer_task import Task
 from spuco_methods import ERM
 from step_cost import Loop, Model, by_hand, trainer
@@ -42,13 +42,13 @@ def measure(make: Model, train: Images, batch_size: int, rounds: int) -> list[li
     }
     for epoch in loops.values():
         epoch()
-    return turns.per_step(turns.take(loops, rounds), steps, beside=BESIDE)
+    return interleaved_timing.per_step(interleaved_timing.take(loops, rounds), steps, beside=BESIDE)
 
 
 def stepped(loop: Loop, steps: int) -> Epoch:
     """Return what goes on for an epoch with a loop, in seconds."""
-    sides = {"": turns.steps_of(loop)}
-    return lambda: turns.interleave(sides, steps, 1, time.perf_counter)[0][""]
+    sides = {"": interleaved_timing.steps_of(loop)}
+    return lambda: interleaved_timing.interleave(sides, steps, 1, time.perf_counter)[0][""]
 
 
 def spuco(task: Task) -> Epoch:
@@ -65,5 +65,5 @@ def spuco(task: Task) -> Epoch:
 
 
 if __name__ == "__main__":
-    turns.one_heap()
+    interleaved_timing.one_heap()
     main()

@@ -12,12 +12,11 @@ import torch
 
 from online_debias.data import Images
 
-BENCHMARKS = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(BENCHMARKS / "speed"))  # where step_cost's modules are
+# Where step_cost's modules are.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "speed"))
 
 from step_cost import SETTINGS, Model, what_of, write  # noqa: E402
 
-RESULTS = BENCHMARKS / "results"
 Measure = Callable[[Model, Images, int, int], list[list[Any]]]
 
 
@@ -40,4 +39,4 @@ def command(about: str, name: str, beside: Sequence[str], measure: Measure) -> N
     if not given.quick:
         ratios = [f"ratio_to_{loop.replace(' ', '_')}" for loop in beside]
         heads = ["setting", "loop", "milliseconds_per_step", *ratios]
-        write(RESULTS / f"{name}.csv", heads, [[SETTINGS[0], *row] for row in rows])
+        write(name, heads, [[SETTINGS[0], *row] for row in rows])

@@ -31,7 +31,7 @@ from online_debias.errors import ConfigError, positive
 from online_debias.runs.results import COLUMNS, write_csv
 from online_debias.settings.parser import source_class
 
-RESULTS = Path(__file__).resolve().parent.parent / "results/peers.csv"
+RESULTS = Path(__file__).resolve().parents[1] / "results/peers.csv"
 KEY = COLUMNS[:4]
 QUICK_IMAGES = 1000
 Method = Callable[[Task], nn.Module]

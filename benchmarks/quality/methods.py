@@ -1,7 +1,7 @@
 """Every method on biased digits: accuracy, detection, cost and memory, into one CSV.
 
-    python benchmarks/methods.py                # all; about an hour on two cores
-    python benchmarks/methods.py --only EnD     # rows whose name contains a word
+    python benchmarks/quality/methods.py                # all; about an hour on two cores
+    python benchmarks/quality/methods.py --only EnD     # rows whose name contains a word
 
 methods.yaml names the methods: callbacks with their settings, the paper, and what they need beside
 the one run. Quality is the unbiased test accuracy after the last of 4 epochs on the variants bg, fg
@@ -19,10 +19,12 @@ three turns counts. Memory is what the callbacks hold for 10,000 images: paramet
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import statistics
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -31,17 +33,19 @@ from typing import Any
 import torch
 import yaml
 
-from online_debias.callbacks.monitors import Detection
 from online_debias.data import BiasedDigits, Images
+from online_debias.functional.metrics import detection
 from online_debias.models import SmallConvNet
 from online_debias.runs import results
 from online_debias.runs.pipeline import Settings
 from online_debias.runtime import seeds
 from online_debias.runtime.checkpoint import write_whole
 from online_debias.settings.parser import parse
+from online_debias.training.settings import TrainingSettings
 from online_debias.training.trainer import Trainer
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent / "results/methods.csv"
 VARIANTS, RHO, EPOCHS, TURNS, WIDTHS = ("bg", "fg", "patch"), 0.95, 4, 3, (8, 16, 32)
 
 
@@ -70,11 +74,32 @@ def main() -> None:
         list(pool.map(quality, *zip(*jobs, strict=True)))
     for name in names:
         cost(name, given.runs)
-    rows = [json.loads(path.read_text()) for path in sorted(given.runs.glob("*.json"))]
     known = list(methods())
-    rows = [row for row in rows if row["method"] in known]
+    runs = {key(row): row for row in [*before(), *(json.loads(p.read_text()) for p in made(given))]}
+    rows = [row for row in runs.values() if row["method"] in known]
     rows.sort(key=lambda row: (known.index(row["method"]), row["data"], row["seed"]))
-    results.write_csv(HERE / "results" / "methods.csv", rows)
+    results.write_csv(RESULTS, rows)
+
+
+def made(given: argparse.Namespace) -> list[Path]:
+    """Return the kept results."""
+    return sorted(given.runs.glob("*.json"))
+
+
+def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells runs apart."""
+    return row["method"], row["data"], int(row["seed"])
+
+
+def before() -> list[dict[str, Any]]:
+    """Return the rows of the CSV as it is: those that are not made again stay."""
+    runs: dict[tuple[Any, ...], dict[str, Any]] = {}
+    with RESULTS.open(newline="") as file:
+        for line in csv.DictReader(file):
+            named = {"method": line["method"], "data": line["data"]}
+            named |= {"ratio": float(line["ratio"]), "seed": int(line["seed"])}
+            runs.setdefault(key(named), named)[line["metric"]] = float(line["value"])
+    return list(runs.values())
 
 
 def methods() -> dict[str, dict[str, Any]]:
@@ -90,13 +115,15 @@ def quality(name: str, variant: str, seed: int, runs: Path) -> None:
         return
     torch.set_num_threads(1)
     train, test = _data(variant, seed)
-    detection = Detection()
-    trainer = _trainer(name, train, seed, EPOCHS, detection)
+    trainer = _trainer(name, train, seed, EPOCHS)
     trainer.fit()
     trainer.evaluate_on = {"test": test}
     row = {"method": name, "data": variant, "ratio": RHO, "seed": seed}
     row |= trainer.evaluate("test").metrics
-    row |= {f"detect_{measure}": value for measure, value in detection.quality.items()}
+    scores = trainer.engine.run.samples.values("conflict", unless="noise")
+    assert train.conflicting is not None
+    found = detection(scores, train.conflicting)
+    row |= {f"detect_{measure}": value for measure, value in found.items()}
     row["oracle"] = float(trainer.engine.oracle)
     write_whole(path, json.dumps(row).encode())
     print(f"{name}, {variant}, seed {seed}: {row['accuracy_unbiased']:.3f}", flush=True)
@@ -125,6 +152,7 @@ def cost(name: str, runs: Path) -> None:
     trainer._step(*next(iter(trainer.loader)))  # detectors make their buffers in the first step
     held = trainer.engine.callbacks
     tensors = [t for c in held for t in (*c.parameters(), *c.buffers())]
+    tensors += trainer.engine.run.samples.tensors()
     row = {"method": name, "data": "cost", "ratio": RHO, "seed": 0}
     row["time_ratio"] = statistics.median(ratios)
     row["held_mb"] = sum(t.numel() * t.element_size() for t in tensors) / 2**20
@@ -139,22 +167,21 @@ def _data(variant: Any, seed: int) -> tuple[Images, Images]:
     return source.train(), source.test()
 
 
-def _trainer(
-    name: str, images: Images, seed: int, epochs: int, detection: Detection | None = None
-) -> Trainer:
+def _trainer(name: str, images: Images, seed: int, epochs: int) -> Trainer:
     settings = _settings(name)
     torch.manual_seed(seeds.derive(seed, "weights", ""))
     return Trainer(
         SmallConvNet(len(images.classes), WIDTHS),
         images,
         settings.callbacks,
-        [] if detection is None else [detection],
-        taps=settings.taps,
-        criterion=settings.criterion,
-        epochs=epochs,
-        normalize=settings.normalize,
-        seed=seed,
-        log_every=10**6,
+        settings=TrainingSettings(
+            taps=settings.taps,
+            criterion=settings.criterion,
+            epochs=epochs,
+            normalize=settings.normalize,
+            seed=seed,
+            log_every=10**6,
+        ),
     )
 
 

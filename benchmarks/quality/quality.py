@@ -1,9 +1,9 @@
 """Every kind of bias, the online recipe beside the baselines: the numbers of docs/quality.md.
 
-    python benchmarks/quality.py --root DIR [--only digits fashion] [--quick]
+    python benchmarks/quality/quality.py --root DIR [--only digits fashion] [--quick]
 
-Each file of benchmarks/quality/ is a comparison, run as `online-debias compare --config FILE --root
-DIR` would; finished runs are kept in runs/quality and not made again. DIR holds MNIST,
+Each file of benchmarks/quality/sets/ is a comparison, run as `online-debias compare --config FILE
+--root DIR` would; finished runs are kept in runs/quality and not made again. DIR holds MNIST,
 Fashion-MNIST and CIFAR-10 (see `online-debias data check`); the digits need nothing. All results
 go to benchmarks/results/quality.csv. With --quick each run has one seed, one epoch and at most
 2,000 training images, to see in minutes that everything works; no results file is written.
@@ -21,20 +21,20 @@ from online_debias.cli import compare
 from online_debias.runs.results import COLUMNS
 from online_debias.runtime.checkpoint import write_whole
 
-HERE = Path(__file__).resolve().parents[1]
-RESULTS = HERE / "results" / "quality.csv"
+HERE = Path(__file__).resolve().parent
+SETS, RESULTS = HERE / "sets", HERE.parent / "results/quality.csv"
 
 
 def main() -> None:
     """Run what is missing and write the file."""
-    names = sorted(path.stem for path in (HERE / "quality").glob("*.yaml"))
+    names = sorted(path.stem for path in SETS.glob("*.yaml"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", type=Path, help="folder with the data sets' files")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="one seed, one epoch, few images")
     given = parser.parse_args()
     for name in given.only:
-        path = HERE / "quality" / f"{name}.yaml"
+        path = SETS / f"{name}.yaml"
         if given.quick:
             path = quick(path)
         root = [] if given.root is None else ["--root", str(given.root)]
@@ -63,7 +63,7 @@ def quick(path: Path) -> Path:
 
 def finished(name: str) -> list[str]:
     """Return the lines of a comparison's results.csv, without its head."""
-    run = yaml.safe_load((HERE / "quality" / f"{name}.yaml").read_text())["run"]
+    run = yaml.safe_load((SETS / f"{name}.yaml").read_text())["run"]
     path = Path(run) / "results.csv"
     return path.read_text().splitlines()[1:] if path.is_file() else []
 

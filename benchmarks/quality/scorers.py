@@ -1,7 +1,7 @@
 """Who finds the conflicting training images, on the same features: ours, river, sklearn, PyOD.
 
-    python benchmarks/scorers.py --quick                        # one data set, one epoch
-    python benchmarks/scorers.py --root DIR --dominoes DIR      # all; without DIRs the digits
+    python benchmarks/quality/scorers.py --quick                     # one data set, one epoch
+    python benchmarks/quality/scorers.py --root DIR --dominoes DIR   # all; without DIRs the digits
 
 Networks are trained `plain` and `online`, and the features of all training images are kept in
 runs/scorers. Every scorer is the callback that a run would use, driven over those features, which
@@ -43,6 +43,7 @@ from online_debias.runtime import seeds
 from online_debias.runtime.checkpoint import write_whole
 from online_debias.settings.parser import parse
 from online_debias.taps.taps import Tap, Taps
+from online_debias.training.settings import TrainingSettings
 from online_debias.training.trainer import Trainer
 
 RESULTS = Path(__file__).resolve().parents[1] / "results/scorers.csv"
@@ -163,7 +164,9 @@ def exported(source: Source, trained: str, seed: int, paths: dict[int, Path], ep
     model = SmallConvNet(len(images.classes), WIDTHS)
     callbacks = parse(["--method", trained])[0].callbacks
     monitor = Export(model, images, paths)
-    Trainer(model, images, callbacks, [monitor], epochs=epochs, seed=seed).fit()
+    Trainer(
+        model, images, callbacks, [monitor], settings=TrainingSettings(epochs=epochs, seed=seed)
+    ).fit()
 
 
 def scores(

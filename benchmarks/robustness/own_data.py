@@ -1,6 +1,6 @@
 """A person's own folder: photographs with a bias that nothing in the package knows of.
 
-    python benchmarks/own_data.py IMAGES
+    python benchmarks/robustness/own_data.py IMAGES
 
 IMAGES is a folder of photographs with a folder for each class (the first ten of at least 600
 images are taken). Sets are made of them, each with a bias of its own in 95 % of the training
@@ -29,7 +29,7 @@ from torch import Tensor
 from online_debias.cli.main import main as online_debias
 from online_debias.functional.metrics import detection
 
-HERE = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parents[1] / "results/own_data.csv"
 SIDE, RHO, CLASSES = 32, 0.95, 10
 TRAIN, TEST = 500, 100  # images a class
 Bias = Callable[[Tensor, int], Tensor]  # image [3, H, W] in [0, 1], bias value
@@ -164,7 +164,7 @@ def main() -> None:
         for row in rows[-2:]:
             row["plain_accuracy"] = round(plain["accuracy"], 4)
         print(rows[-2:])
-    with (HERE / "results/own_data.csv").open("w", newline="") as file:
+    with RESULTS.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

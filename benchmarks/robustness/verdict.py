@@ -1,11 +1,11 @@
 """Is the verdict right? Seeded trials with and without a bias.
 
-    python benchmarks/verdict.py [--root DIR] [--quick]
+    python benchmarks/robustness/verdict.py [--root DIR] [--quick]
 
 Each trial is an `online` run on biased data of another seed, of three epochs on digits and, with
 DIR holding MNIST, Fashion-MNIST and CIFAR-10, of two epochs on 10,000 images whose views tell about
 half of the classes, and of six on as many whose bias is a part of the image, or that have none. The
-verdict is what its results.json says. Writes results/verdict.csv.
+verdict is what its results.json says. Writes benchmarks/results/verdict.csv.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEAK = (  # what it is, share of bias-aligned images, whether to act, data
     ("corrupted CIFAR-10", 0.95, True, ["CorruptedCIFAR10", "--data.skew", "0.05"]),
     ("corrupted CIFAR-10", 0.98, True, ["CorruptedCIFAR10", "--data.skew", "0.02"]),
 )
-NOISY = "spoiled.SpoiledMNIST"  # beside this file
+NOISY = "corrupted_mnist.SpoiledMNIST"  # beside this file
 PARTS = (  # what it is, share of bias-aligned images or None, data
     ("dominoes", 0.95, ["Dominoes"]),
     ("dominoes", 0.99, ["Dominoes"]),

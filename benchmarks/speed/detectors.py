@@ -1,6 +1,6 @@
 """Speed of half-space trees, scoring and learning, beside other implementations.
 
-python benchmarks/detectors.py [--quick] [--out FILE]
+python benchmarks/speed/detectors.py [--quick]
 
 Ours and river's have the same trees. pysad (Python) and dSalmon (C++) are measured if they are
 installed: `pip install pysad`; dSalmon, which is built from source, needs numpy's headers,
@@ -14,7 +14,6 @@ medians over the rounds are written to benchmarks/results/detectors.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import platform
 import time
@@ -22,17 +21,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+import interleaved_timing
 import torch
-import turns
+from results_file import write
 from river.anomaly import HalfSpaceTrees as River
+from river_trees import river_trees
 from sklearn.ensemble import IsolationForest
 from torch import Tensor
 
-from online_debias.detectors import HalfSpaceTrees
-from online_debias.detectors.external.river import as_dicts, river_trees, score_then_learn
+from online_debias.detectors import HalfSpaceTrees, MassTrees
+from online_debias.detectors.external.river import as_dicts, score_then_learn
 
 CLASSES, ROWS, FEW = 10, 8192, 512  # rows a turn; of what is slow, the first few
 
@@ -76,13 +76,12 @@ def cpu_time_each(work: Callable[[], object], rows: int) -> float:
 
 def ours(setting: Setting, model: Any, x: Tensor, compiled: bool) -> Side:
     """Our trees, which are those of river's model."""
-    masses = {"classes": False, "retention": 0.0, "normalizer": "none"}
-    detector = HalfSpaceTrees(
-        setting.trees, setting.height, setting.window, score=setting.score, compiled=compiled,
-        **(masses if setting.score == "mass" else {}),
-    )  # type: ignore[arg-type]  # fmt: skip
+    size = setting.trees, setting.height, setting.window
+    detector: HalfSpaceTrees | MassTrees = HalfSpaceTrees(*size, compiled=compiled)
+    if setting.score == "mass":
+        detector = MassTrees(*size, 0.0, classes=False, normalizer="none", compiled=compiled)
     detector.setup(setting.width, CLASSES, "cpu", seed=0)
-    detector.plant(*river_trees(model))
+    detector.forest.plant(*river_trees(model))
     y = torch.randint(CLASSES, (len(x),), generator=torch.Generator().manual_seed(1))
     batches = list(zip(x.split(setting.batch), y.split(setting.batch), strict=True))
     mass = torch.ones(setting.batch)
@@ -139,15 +138,15 @@ def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
     for work, _ in sides.values():
         work()  # warm-up
     each = {name: partial(cpu_time_each, *side) for name, side in sides.items()}
-    took = turns.take(each, rounds)
+    took = interleaved_timing.take(each, rounds)
     about = {name: value for name, value in asdict(setting).items() if name != "score"}
     versions = {"torch": torch.__version__, "river": version("river")}
     rows = []
     for name in sides:
-        seconds = turns.median(took, name)
+        seconds = interleaved_timing.median(took, name)
         figures = {
             "samples_per_second": round(1 / seconds),
-            "ratio_to_river": round(turns.ratio(took, "river", name), 1),
+            "ratio_to_river": round(interleaved_timing.ratio(took, "river", name), 1),
             "microseconds_per_batch": round(1e6 * seconds * setting.batch),
         }
         row = {"detector": name, **about, **figures, **versions}
@@ -157,21 +156,17 @@ def measure(setting: Setting, rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, write the results."""
-    results = Path(__file__).resolve().parents[1] / "results" / "detectors.csv"
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--quick", action="store_true", help="2 settings, 3 rounds instead of 11")
-    parser.add_argument("--out", type=Path, default=results, help="CSV file to write")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--quick", action="store_true", help="2 settings, 3 rounds; nothing is written"
+    )
+    quick = parser.parse_args().quick
     torch.set_num_threads(1)
-    settings, rounds = ([MASS, POSTERIOR], 3) if args.quick else (SETTINGS, 11)
+    settings, rounds = ([MASS, POSTERIOR], 3) if quick else (SETTINGS, 11)
     rows = [row for setting in settings for row in measure(setting, rounds)]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    with args.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"written: {args.out}")
+    if not quick:
+        write("detectors", list(rows[0]), (row.values() for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What images cost beside the network: `python benchmarks/loading.py [--quick]`.
+"""What images cost beside the network: `python benchmarks/speed/loading.py [--quick]`.
 
 Batches of small images, varied a little, from a data set that lies on the device as bytes, and from
 a DataLoader whose workers vary one image at a time (torchvision); and the evaluation of 10,000
@@ -9,14 +9,13 @@ thread each; medians over the rounds, by the clock, go to benchmarks/results/loa
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
+import interleaved_timing
 import torch
-import turns
+from results_file import write
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,7 +27,6 @@ from online_debias.runtime.torchvision_compat import import_torchvision
 from online_debias.settings.parser import parse
 from online_debias.training.evaluation import measure, predict
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "loading.csv"
 BATCH, WORKERS, TEST = 128, 2, 10_000
 
 
@@ -66,10 +64,8 @@ def main() -> None:
     rows = compared(loaders(train.images), rounds, len(train), "microseconds an image")
     rows += compared(evaluations(repeated(digits.test(), TEST)), rounds, TEST, rows[0][1])
     if not quick:
-        with RESULTS.open("w", newline="") as file:
-            heads = ["what", "measure", "value", "ratio", "torch"]
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([heads, *([*row, torch.__version__] for row in rows)])
+        heads = ["what", "measure", "value", "ratio", "torch"]
+        write("loading", heads, ([*row, torch.__version__] for row in rows))
 
 
 def loaders(images: Tensor) -> dict[str, Callable[[], object]]:
@@ -121,11 +117,15 @@ def compared(
     """Return a row for each side, with its ratio to the first."""
     for work in sides.values():
         work()  # warm-up; workers start
-    took = turns.take({side: partial(seconds, work) for side, work in sides.items()}, rounds)
+    took = interleaved_timing.take(
+        {side: partial(seconds, work) for side, work in sides.items()}, rounds
+    )
     first, rows = next(iter(sides)), []
     for side in sides:
-        each = 1e6 * turns.median(took, side) / images
-        rows.append([side, name, f"{each:.1f}", f"{turns.ratio(took, side, first):.2f}"])
+        each = 1e6 * interleaved_timing.median(took, side) / images
+        rows.append(
+            [side, name, f"{each:.1f}", f"{interleaved_timing.ratio(took, side, first):.2f}"]
+        )
         print(*rows[-1], flush=True)
     return rows
 

@@ -1,4 +1,4 @@
-"""How much memory training takes: `python benchmarks/memory.py [--quick]`.
+"""How much memory training takes: `python benchmarks/speed/memory.py [--quick]`.
 
 The most that a process ever held (its resident set) from when the data is there, for the loops of
 step_cost.py, each in a process of its own; Linux only. Written to benchmarks/results/memory.csv.
@@ -7,15 +7,14 @@ step_cost.py, each in a process of its own; Linux only. Written to benchmarks/re
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from results_file import write
 from step_cost import FIRST, SETTINGS, by_hand, recipe, trainer, what_of
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "memory.csv"
 LOOPS = ("by hand", "plain", "online")
 
 
@@ -35,9 +34,7 @@ def main() -> None:
             rows.append([setting, loop, f"{held[loop]:.0f}", f"{held[loop] / held['by hand']:.2f}"])
             print(*rows[-1], flush=True)
     if not given.quick:
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([["setting", "loop", "peak_mb", "ratio_to_by_hand"], *rows])
+        write("memory", ["setting", "loop", "peak_mb", "ratio_to_by_hand"], rows)
 
 
 def apart(setting: str, loop: str) -> float:

@@ -1,4 +1,4 @@
-"""What ranks add to a step: `python benchmarks/ranks.py [--ranks 1 2 4] [--quick]`.
+"""What ranks add to a step: `python benchmarks/speed/ranks.py [--ranks 1 2 4] [--quick]`.
 
 The same global batch, by plain training and by `online`, on 1, 2, ... ranks of one thread each,
 which talk over gloo on this machine; more ranks than cores have to share them. Seconds
@@ -8,7 +8,6 @@ are those of training in results.json. Written to benchmarks/results/ranks.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -17,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 import torch
+from results_file import write
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "ranks.csv"
 BATCH, METHODS = 128, ("plain", "online")
 
 
@@ -34,10 +33,8 @@ def main() -> None:
         for method in METHODS
     ]
     if not given.quick:
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            heads = ["method", "ranks", "rows_a_rank", "milliseconds_a_step", "torch"]
-            writer.writerows([heads, *([*one, torch.__version__] for one in rows)])
+        heads = ["method", "ranks", "rows_a_rank", "milliseconds_a_step", "torch"]
+        write("ranks", heads, ([*one, torch.__version__] for one in rows))
 
 
 def row(method: str, ranks: int, epochs: int) -> list[str | int]:

@@ -1,6 +1,6 @@
-"""How costs grow with the training set, the classes and the features: `python benchmarks/scale.py`.
+"""How costs grow with the training set, the classes and the features.
 
-    python benchmarks/scale.py [--most SAMPLES] [--quick]
+    python benchmarks/speed/scale.py [--most SAMPLES] [--quick]
 
 For training sets of ten thousand samples up to SAMPLES: what it takes to remember a batch in a
 step, and to propose and draw a round. For more classes and wider features: a step of the forests,
@@ -11,15 +11,14 @@ turns, a single one above a million samples. Written to benchmarks/results/scale
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from detectors import cpu_time
+from results_file import write
 
 from online_debias.detectors import BestViews, HalfSpaceTrees, PartViews
 from online_debias.detectors.detector import Detector
@@ -49,14 +48,10 @@ def main() -> None:
         rows += forest("PartViews", PartViews(), n_classes, DEEP * PartViews().side ** 2)
     for width in (32, 128) if given.quick else (32, 128, 512, 2048):
         rows += forest("HalfSpaceTrees, 100 trees", HalfSpaceTrees(), 10, width)
-    if given.quick:
-        return
-    path = Path(__file__).resolve().parents[1] / "results" / "scale.csv"
-    heads = ["what", "samples", "classes", "features", "measure", "value", "torch", "python"]
-    with path.open("w", newline="") as file:
+    if not given.quick:
+        heads = ["what", "samples", "classes", "features", "measure", "value", "torch", "python"]
         versions = [torch.__version__, platform.python_version()]
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([heads, *([*row, *versions] for row in rows)])
+        write("scale", heads, ([*row, *versions] for row in rows))
 
 
 def samples(n: int) -> list[list[Any]]:
@@ -69,7 +64,7 @@ def samples(n: int) -> list[list[Any]]:
     def remember() -> None:
         index = torch.randint(n, (BATCH,), generator=stream)
         known = torch.ones(BATCH, dtype=torch.bool)
-        memory.update(index, score[index], known, torch.zeros((), dtype=torch.bool))
+        memory.update(index, score[index], known)
 
     def propose() -> None:
         found["factor"] = draw_share(score, targets, 10, 0.7, 10.0)

@@ -1,4 +1,4 @@
-"""How long a process takes to begin: `python benchmarks/startup.py [--rounds N] [--quick]`.
+"""How long a process takes to begin: `python benchmarks/speed/startup.py [--rounds N] [--quick]`.
 
 Python processes that import torch alone, this package's public names, these and every callback, and
 the command line's help take turns. CPU time, its medians over the rounds, goes to
@@ -8,7 +8,6 @@ benchmarks/results/startup.csv; what counts of an import is what it adds to that
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import platform
 import resource
@@ -16,11 +15,10 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import torch
+from results_file import write
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "startup.csv"
 TORCH = "import torch"
 COMMANDS = {
     TORCH: ["-c", TORCH],
@@ -52,10 +50,8 @@ def main() -> None:
         print(*row, sep="  ")
     if not given.quick:
         versions = [torch.__version__, platform.python_version()]
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["what", "seconds", "beyond_torch", "torch", "python"])
-            writer.writerows([*row, *versions] for row in rows)
+        heads = ["what", "seconds", "beyond_torch", "torch", "python"]
+        write("startup", heads, ([*row, *versions] for row in rows))
 
 
 def seconds(name: str) -> float:

@@ -1,4 +1,4 @@
-"""What a training step costs: `python benchmarks/step_cost.py [--threads N] [--quick]`.
+"""What a training step costs: `python benchmarks/speed/step_cost.py [--threads N] [--quick]`.
 
 A loop written by hand, Lightning without callbacks, this package's trainer without callbacks and
 with what `online-debias train` writes, and the online recipes take turns, one step each, in one
@@ -27,26 +27,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import interleaved_timing
+import results_file
 import torch
-import turns
 from torch import nn
 
 from online_debias.callbacks.monitors import Detection, MetricsCSV, TensorBoard
 from online_debias.data import Images
 from online_debias.engine import Callback, Monitor, Run
-from online_debias.engine.recorder import Scalar
 from online_debias.functional.losses.cross_entropy import cross_entropy
+from online_debias.memory.recorder import Scalar
 from online_debias.models import SmallConvNet, Torchvision
 from online_debias.runtime.torchvision_compat import import_torchvision
 from online_debias.settings.parser import parse
 from online_debias.training.optimizer import make_optimizer, make_schedule
+from online_debias.training.settings import TrainingSettings
 from online_debias.training.trainer import Trainer
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
 SETTINGS = ("SmallConvNet, 28 pixels, batch 128", "ResNet-18, 64 pixels, batch 32")
 FIRST = 3  # epochs before the clock starts: views are scanned for, samples begin to be drawn
 Model = Callable[[], nn.Module]
-Loop = Callable[[turns.Pause], object]
+Loop = Callable[[interleaved_timing.Pause], object]
 
 
 class Parts(Monitor):
@@ -88,9 +89,9 @@ def main() -> None:
     about = ["threads", "torch", "python"]
     cost_heads = ["setting", "loop", "milliseconds_per_step", "ratio_to_by_hand", "ratio_to_plain"]
     if not given.quick:
-        write(RESULTS / "step_cost.csv", [*cost_heads, *about], costs)
+        write("step_cost", [*cost_heads, *about], costs)
         part_heads = ["setting", "part", "milliseconds_per_step"]
-        write(RESULTS / "step_parts.csv", [*part_heads, *about], parts)
+        write("step_parts", [*part_heads, *about], parts)
 
 
 def what_of(setting: str, rho: float = 0.98) -> tuple[Model, Images, int]:
@@ -133,8 +134,8 @@ def measure(
         }
         steps = len(train) // batch_size
         clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-        took = turns.compare(loops, steps, FIRST, rounds, clock)
-    rows = turns.per_step(took, steps, beside=("by hand", "plain"))
+        took = interleaved_timing.compare(loops, steps, FIRST, rounds, clock)
+    rows = interleaved_timing.per_step(took, steps, beside=("by hand", "plain"))
     spent = {name.removesuffix("_ms"): statistics.fmean(x) for name, x in parts.seen.items()}
     whole = spent.pop("step")
     named = sorted(spent.items(), key=lambda part: -part[1])
@@ -158,10 +159,16 @@ def trainer(
 ) -> Loop:
     """Return a loop of our trainer."""
 
-    def fit(pause: turns.Pause) -> None:
+    def fit(pause: interleaved_timing.Pause) -> None:
         torch.manual_seed(0)
-        fitting = Trainer(make(), train, callbacks, monitors, epochs=epochs, batch_size=batch_size)
-        fitting.loader = turns.Paused(fitting.loader, pause)  # type: ignore[assignment]
+        fitting = Trainer(
+            make(),
+            train,
+            callbacks,
+            monitors,
+            settings=TrainingSettings(epochs=epochs, batch_size=batch_size),
+        )
+        fitting.loader = interleaved_timing.Paused(fitting.loader, pause)  # type: ignore[assignment]
         fitting.fit()
 
     return fit
@@ -186,10 +193,10 @@ class Batches:
 def by_hand(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
     """Return a loop without this package."""
 
-    def fit(pause: turns.Pause) -> None:
+    def fit(pause: interleaved_timing.Pause) -> None:
         torch.manual_seed(0)
         model = make().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        batches = turns.Paused(Batches(train, batch_size), pause)
+        batches = interleaved_timing.Paused(Batches(train, batch_size), pause)
         optimizer = make_optimizer(model, [], 8e-3, 0.0)
         schedule = make_schedule("one-cycle", optimizer, epochs * len(batches))
         for _ in range(epochs):
@@ -223,9 +230,9 @@ def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             return cross_entropy(self.net(batch[0]), batch[1]).mean()
 
-    def fit(pause: turns.Pause) -> None:
+    def fit(pause: interleaved_timing.Pause) -> None:
         torch.manual_seed(0)
-        module, batches = Module(), turns.Paused(Batches(train, batch_size), pause)
+        module, batches = Module(), interleaved_timing.Paused(Batches(train, batch_size), pause)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pl.Trainer(
@@ -236,19 +243,16 @@ def lightning(make: Model, train: Images, batch_size: int, epochs: int) -> Loop:
     return fit
 
 
-def write(path: Path, heads: list[str], rows: list[list[Any]]) -> None:
+def write(name: str, heads: list[str], rows: list[list[Any]]) -> None:
     """Write a results file; rows of settings that were not measured now stay in it."""
-    kept: list[list[Any]] = []
+    path, left = results_file.RESULTS / f"{name}.csv", set(SETTINGS) - {row[0] for row in rows}
     if path.is_file():
         with path.open(newline="") as file:
-            kept = [row for row in csv.reader(file) if row[0] in SETTINGS]
-    measured = {row[0] for row in rows}
-    rows = rows + [row for row in kept if row[0] not in measured]
-    rows.sort(key=lambda row: SETTINGS.index(row[0]))
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([heads, *rows])
+            rows = rows + [row for row in csv.reader(file) if row[0] in left]
+    rows = sorted(rows, key=lambda row: SETTINGS.index(row[0]))
+    results_file.write(name, heads, rows)
 
 
 if __name__ == "__main__":
-    turns.one_heap()
+    interleaved_timing.one_heap()
     main()
