@@ -37,7 +37,7 @@ from online_debias.report.page import render
 from online_debias.report.samples import collect
 from online_debias.runtime import checkpoint
 from online_debias.training.trainer import Trainer
-from online_debias.views import CellView, PartView, ShortcutTest, TextureView
+from online_debias.views import CellView, PartView, ShortcutTest, TapView, TextureView
 from tests.conftest import make_images, make_model, make_trainer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -304,6 +304,10 @@ def test_two_verdicts_are_refused() -> None:
         ([TextureView()], "views has no CellView, expected one"),
         ([CellView(), CellView()], "views has 2 of CellView, expected at most one; leave the"),
         ([CellView(), PartView(), PartView()], "views has 2 of PartView, expected at most one"),
+        (
+            [CellView(), TapView(Mahalanobis(), "shallow")],
+            "views has a TapView, expected CellView, TextureView or PartView; leave it out",
+        ),
     ],
 )
 def test_views_that_do_not_go_together_are_refused(views: list[Any], message: str) -> None:

@@ -49,7 +49,7 @@ class ShortcutScore(Callback):
         name: unique in a run.
 
     Raises:
-        ValueError: there is no `CellView`, or two views are of one kind.
+        ValueError: there is no `CellView`, two views are of one kind, or one is of another.
 
     Example:
         >>> ShortcutScore().provides
@@ -67,6 +67,12 @@ class ShortcutScore(Callback):
     ) -> None:
         super().__init__(name)
         views = (CellView(), TextureView(), PartView()) if views is None else views
+        for view in views:
+            if not isinstance(view, CellView | TextureView | PartView):
+                raise ValueError(
+                    f"ShortcutScore: views has a {type(view).__name__}, expected CellView, "
+                    "TextureView or PartView; leave it out."
+                )
         cells = _only(views, CellView)
         if cells is None:
             raise ValueError("ShortcutScore: views has no CellView, expected one; add CellView().")
